@@ -1,0 +1,210 @@
+"""The nodes of a graph: an intervention as plain data.
+
+A graph is a list of nodes over named worlds. A node refers to earlier ones by `Ref(index)`; program order is list order.
+Everything here is frozen and hashable, so that a graph can be compared, cached, printed and sent.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from typing import Any, final
+
+from interpose.errors import GraphError
+from interpose.graph.ops import OPS
+from interpose.graph.sites import Site
+
+
+@final
+@dataclass(frozen=True)
+class Ref:
+    """The value of an earlier node."""
+
+    index: int
+
+
+@final
+@dataclass(frozen=True)
+class Slice:
+    """A Python slice; its parts are integers, None or a `Ref`."""
+
+    start: Any = None
+    stop: Any = None
+    step: Any = None
+
+
+@final
+@dataclass(frozen=True)
+class Dots:
+    """An ellipsis in an index."""
+
+
+@final
+@dataclass(frozen=True)
+class Dtype:
+    """A number type by name, such as `float32`."""
+
+    name: str
+
+
+@final
+@dataclass(frozen=True)
+class World:
+    """One call of the model.
+
+    Attributes:
+        name: how the feed and the other nodes name it.
+        base: the world it is a variation of, if it says so.
+    """
+
+    name: str
+    base: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """One step of a graph; `at` is the user's file:line, which takes no part in comparison."""
+
+    at: str = field(default="", compare=False)
+
+
+@final
+@dataclass(frozen=True)
+class Read(Node):
+    """The value at a site, after the writes above it in the program and before those below."""
+
+    site: Site
+    world: str
+
+
+@final
+@dataclass(frozen=True)
+class Write(Node):
+    """From here on the site carries `value`."""
+
+    site: Site
+    world: str
+    value: Ref
+
+
+@final
+@dataclass(frozen=True)
+class Op(Node):
+    """One operation of the allow-list in `graph/ops.py`."""
+
+    name: str
+    args: tuple[Any, ...] = ()
+    kwargs: tuple[tuple[str, Any], ...] = ()
+
+
+@final
+@dataclass(frozen=True)
+class Call(Node):
+    """One of the model's own modules applied to a value."""
+
+    module: str
+    args: tuple[Ref, ...]
+
+
+@final
+@dataclass(frozen=True)
+class Gradient(Node):
+    """The derivative of a number with respect to a value."""
+
+    of: Ref
+    wrt: Ref
+
+
+@final
+@dataclass(frozen=True)
+class Weight(Node):
+    """A parameter or buffer of the model, by its path."""
+
+    path: str
+
+
+@final
+@dataclass(frozen=True)
+class Constant(Node):
+    """A tensor captured from the program; the feed carries it under `ref`."""
+
+    ref: str
+
+
+@final
+@dataclass(frozen=True)
+class Input(Node):
+    """A tensor that the feed gives anew at each run; `trainable` ones may be optimised."""
+
+    name: str
+    trainable: bool = False
+
+
+@final
+@dataclass(frozen=True)
+class Save(Node):
+    """Give a value back under a name."""
+
+    name: str
+    value: Ref
+
+
+@final
+@dataclass(frozen=True)
+class Graph:
+    """An intervention: what is read, computed and written, in which worlds.
+
+    Attributes:
+        worlds: the calls of the model that it speaks of.
+        nodes: its steps; a `Ref(i)` in node j means node i and needs i < j.
+
+    Raises:
+        GraphError: the nodes do not fit each other.
+    """
+
+    worlds: tuple[World, ...]
+    nodes: tuple[Node, ...]
+
+    def __post_init__(self) -> None:
+        """Check that every name and reference means something."""
+        names = [world.name for world in self.worlds]
+        if len(set(names)) != len(names):
+            raise GraphError(f"Two worlds have the same name: {names}. Give each world its own name.")
+        saved: set[str] = set()
+        for index, node in enumerate(self.nodes):
+            self._check(index, node, names, saved)
+
+    def _check(self, index: int, node: Node, names: list[str], saved: set[str]) -> None:
+        for ref in references(node):
+            if not 0 <= ref.index < index:
+                raise GraphError(f"Node {index} ({type(node).__name__}) refers to node {ref.index}, which is not above it.")
+        if isinstance(node, Read | Write) and node.world not in names:
+            raise GraphError(f"Node {index} speaks of the world {node.world!r}; the graph has {names}.")
+        if isinstance(node, Op) and node.name not in OPS:
+            raise GraphError(f"Node {index} asks for the operation {node.name!r}, which a graph cannot carry.")
+        if isinstance(node, Save):
+            if node.name in saved:
+                raise GraphError(f"Two values are saved as {node.name!r}. Give each its own name.")
+            saved.add(node.name)
+
+    @property
+    def structure(self) -> int:
+        """A hash of everything but the user's line numbers; equal graphs share one plan."""
+        return hash((self.worlds, self.nodes))
+
+    def __str__(self) -> str:
+        """The graph as a program; see `interpose.graph.show`."""
+        from interpose.graph.show import show
+
+        return show(self)
+
+
+def references(value: Any) -> Iterator[Ref]:
+    """Every `Ref` inside a node or an argument, in order."""
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, Ref):
+            yield item
+        elif isinstance(item, tuple | list):
+            stack.extend(reversed(item))
+        elif isinstance(item, Node | Slice):
+            stack.extend(reversed([getattr(item, part.name) for part in fields(item)]))

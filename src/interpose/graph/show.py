@@ -1,0 +1,93 @@
+"""A graph printed as the program that made it."""
+
+from typing import Any
+
+from interpose.graph.nodes import (
+    Call,
+    Constant,
+    Dots,
+    Dtype,
+    Gradient,
+    Graph,
+    Input,
+    Node,
+    Op,
+    Read,
+    Ref,
+    Save,
+    Slice,
+    Weight,
+    Write,
+)
+
+_INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "true_divide": "/", "matmul": "@", "pow": "**"}
+
+
+def show(graph: Graph) -> str:
+    """The graph as text: one line a node, grouped by world.
+
+    Args:
+        graph: any graph.
+
+    Returns:
+        lines such as `v3 = layers[12].output`, under `with world("clean"):` where they belong to one.
+    """
+    lines: list[str] = []
+    world = None
+    for index, node in enumerate(graph.nodes):
+        if isinstance(node, Read | Write) and node.world != world:
+            world = node.world
+            base = next((w.base for w in graph.worlds if w.name == world), None)
+            lines.append(f'world("{world}"' + (f', base="{base}"' if base else "") + "):")
+        lines.append(("    " if world is not None else "") + _line(index, node))
+    return "\n".join(lines)
+
+
+def _line(index: int, node: Node) -> str:
+    match node:
+        case Read(site=site):
+            return f"v{index} = {site}"
+        case Write(site=site, value=value):
+            return f"{site} = {_text(value)}"
+        case Op(name="getitem", args=(base, where)):
+            return f"v{index} = {_text(base)}[{_index(where)}]"
+        case Op(name="setitem", args=(base, where, value)):
+            return f"v{index} = {_text(base)} with [{_index(where)}] = {_text(value)}"
+        case Op(name=name, args=(left, right), kwargs=()) if name in _INFIX:
+            return f"v{index} = {_text(left)} {_INFIX[name]} {_text(right)}"
+        case Op(name=name, args=args, kwargs=kwargs):
+            said = [_text(arg) for arg in args] + [f"{key}={_text(value)}" for key, value in kwargs]
+            return f"v{index} = {name}({', '.join(said)})"
+        case Call(module=module, args=args):
+            return f'v{index} = call.module("{module}", {", ".join(_text(arg) for arg in args)})'
+        case Gradient(of=of, wrt=wrt):
+            return f"v{index} = grad({_text(of)}, {_text(wrt)})"
+        case Weight(path=path):
+            return f'v{index} = weight("{path}")'
+        case Constant(ref=ref):
+            return f"v{index} = constant({ref})"
+        case Input(name=name):
+            return f"v{index} = input({name})"
+        case Save(name=name, value=value):
+            return f'{_text(value)}.save("{name}")'
+    return repr(node)
+
+
+def _index(where: Any) -> str:
+    return ", ".join(_text(part) for part in where) if isinstance(where, tuple) and where else _text(where)
+
+
+def _text(value: Any) -> str:
+    match value:
+        case Ref(index=index):
+            return f"v{index}"
+        case Slice(start=start, stop=stop, step=step):
+            said = ["" if part is None else _text(part) for part in (start, stop)]
+            return ":".join(said) + ("" if step is None else f":{_text(step)}")
+        case Dots():
+            return "..."
+        case Dtype(name=name):
+            return name
+        case tuple():
+            return "[" + ", ".join(_text(item) for item in value) + "]"
+    return repr(value)

@@ -1,0 +1,147 @@
+"""Sites: the one vocabulary for places in a model, and the shapes found there.
+
+A standard site (`layers.12.attn.z`) is always a single tensor of a standard shape. Any module is a site under its own
+path (`module("encoder.block.3").output`). Axes: B batch, P position, H heads, K key/value heads, D head width, M model
+width, F neurons, V vocabulary.
+"""
+
+import difflib
+import re
+from dataclasses import dataclass
+
+from interpose.errors import SiteError
+
+MODEL_SITES: dict[str, str] = {"embed": "B P M", "norm.output": "B P M", "logits": "B P V"}
+"""Sites of the whole model, with their axes."""
+
+LAYER_SITES: dict[str, str] = {
+    "input": "B P M",
+    "mid": "B P M",
+    "output": "B P M",
+    "attn.input": "B P M",
+    "attn.q": "B P H D",
+    "attn.k": "B P K D",
+    "attn.v": "B P K D",
+    "attn.query": "B H P D",
+    "attn.key": "B K P D",
+    "attn.value": "B K P D",
+    "attn.scores": "B H P P",
+    "attn.pattern": "B H P P",
+    "attn.z": "B P H D",
+    "attn.result": "B P H M",
+    "attn.output": "B P M",
+    "mlp.input": "B P M",
+    "mlp.neurons": "B P F",
+    "mlp.output": "B P M",
+}
+"""Sites of one layer, with their axes."""
+
+_TRANSFORMER_LENS = {
+    "hook_resid_pre": "input",
+    "hook_resid_mid": "mid",
+    "hook_resid_post": "output",
+    "hook_attn_out": "attn.output",
+    "hook_mlp_out": "mlp.output",
+    "attn.hook_q": "attn.q",
+    "attn.hook_k": "attn.k",
+    "attn.hook_v": "attn.v",
+    "attn.hook_attn_scores": "attn.scores",
+    "attn.hook_pattern": "attn.pattern",
+    "attn.hook_z": "attn.z",
+    "attn.hook_result": "attn.result",
+    "mlp.hook_post": "mlp.neurons",
+}
+_NNTERP = {
+    "layers_input": "input",
+    "layers_output": "output",
+    "attentions_output": "attn.output",
+    "attention_probabilities": "attn.pattern",
+    "mlps_output": "mlp.output",
+}
+_WHOLE = {"hook_embed": "embed", "ln_final.hook_normalized": "norm.output", "ln_final": "norm.output"}
+
+
+@dataclass(frozen=True)
+class Site:
+    """A named place.
+
+    Attributes:
+        name: a standard name such as `layers.12.attn.z`, or the path of a module.
+        part: empty for a standard site; `output`, `input` or `inputs` for a module.
+        call: which call of a module that runs several times in one pass; None means its only one.
+    """
+
+    name: str
+    part: str = ""
+    call: int | None = None
+
+    def __str__(self) -> str:
+        """Print the site as the code that reaches it."""
+        called = "" if self.call is None else f".call({self.call})"
+        if self.part:
+            return f'module("{self.name}"){called}.{self.part}'
+        return re.sub(r"^layers\.(\d+)", r"layers[\1]", self.name) + called
+
+    @property
+    def layer(self) -> int | None:
+        """The layer a standard site belongs to, or None."""
+        found = re.match(r"layers\.(\d+)\.", self.name) if not self.part else None
+        return int(found.group(1)) if found else None
+
+    @property
+    def local(self) -> str:
+        """A standard site's name inside its layer (`attn.z`), or its whole name."""
+        return re.sub(r"^layers\.\d+\.", "", self.name)
+
+    @property
+    def axes(self) -> tuple[str, ...] | None:
+        """The site's axes, such as `("B", "P", "H", "D")`; None for a module's own tensors."""
+        if self.part:
+            return None
+        known = LAYER_SITES if self.layer is not None else MODEL_SITES
+        return tuple(known[self.local].split())
+
+
+def standard(name: str) -> Site:
+    """The standard site of a name; names used by TransformerLens and nnterp are understood too.
+
+    Args:
+        name: `layers.5.attn.z`, `layers[5].attn.z`, `blocks.5.attn.hook_z`, `attentions_output[5]`, `logits`, ...
+
+    Returns:
+        the site.
+
+    Raises:
+        SiteError: no standard site has this name; the message lists the nearest ones.
+    """
+    text = re.sub(r"\[(\d+)\]", r".\1", name.strip())
+    text = _WHOLE.get(text, text)
+    found = re.fullmatch(r"(?:layers|blocks)\.(\d+)\.(.+)", text)
+    swapped = re.fullmatch(r"(\w+)\.(\d+)", text)
+    if found:
+        local = _TRANSFORMER_LENS.get(found.group(2), found.group(2))
+        if local in LAYER_SITES:
+            return Site(f"layers.{found.group(1)}.{local}")
+    elif swapped and swapped.group(1) in _NNTERP:
+        return Site(f"layers.{swapped.group(2)}.{_NNTERP[swapped.group(1)]}")
+    elif text in MODEL_SITES:
+        return Site(text)
+    raise SiteError(f"There is no site named {name!r}. {nearest(text)}")
+
+
+def nearest(name: str) -> str:
+    """A sentence naming the standard sites closest to `name`, with the names other libraries give them."""
+    number = re.search(r"\d+", name)
+    layer = number.group(0) if number else "0"
+    local = re.sub(r"^\w+\.\d+\.", "", name)
+    aliases = _TRANSFORMER_LENS | _NNTERP
+    choices = [*LAYER_SITES, *MODEL_SITES, *aliases]
+    close = difflib.get_close_matches(local, choices, n=3, cutoff=0.4)
+    if not close:
+        return "Sites are: " + ", ".join([*MODEL_SITES, *(f"layers[i].{site}" for site in LAYER_SITES)]) + "."
+    said = []
+    for choice in close:
+        ours = aliases.get(choice, choice)
+        text = ours if ours in MODEL_SITES else f"layers[{layer}].{ours}"
+        said.append(text if ours == choice else f"{text} (elsewhere called {choice})")
+    return "Nearest names: " + ", ".join(dict.fromkeys(said)) + "."

@@ -1,0 +1,109 @@
+"""A fresh network of a known architecture, with random weights, from a config."""
+
+from difflib import get_close_matches
+from typing import Any
+
+from interpose.errors import LoadError
+from interpose.loading.attention import adapter
+from interpose.trace.model import Model, ModelInfo
+
+_ALIASES = {
+    "gpt-2": "gpt2",
+    "gptneox": "gpt_neox",
+    "neox": "gpt_neox",
+    "pythia": "gpt_neox",
+    "gemma3": "gemma3_text",
+    "gemma-3": "gemma3_text",
+    "olmo-2": "olmo2",
+}
+
+# The axes of the sites, as each config may call them.
+_SIZES = {
+    "layers": ("num_hidden_layers",),
+    "heads": ("num_attention_heads",),
+    "kv_heads": ("num_key_value_heads",),
+    "head_width": ("head_dim",),
+    "width": ("hidden_size",),
+    "neurons": ("intermediate_size", "n_inner"),
+    "vocab": ("vocab_size",),
+    "positions": ("max_position_embeddings",),
+}
+
+
+def build(family: str, **config: Any) -> Model:
+    """Make a fresh stock network: random weights, in eval mode, trainable, without a tokenizer.
+
+    Seed the weights with `torch.manual_seed`.
+
+    Args:
+        family: a transformers `model_type`, such as `gpt2`, `gpt_neox`, `llama`, `gemma3_text` or `olmo2`.
+        **config: settings of that family's config; `layers`, `heads`, `kv_heads`, `head_width`, `width`, `neurons`,
+            `vocab` and `positions` work for every family.
+
+    Returns:
+        a Model around a new network.
+
+    Raises:
+        LoadError: there is no such family or no such setting, or the settings do not fit each other.
+    """
+    network = stock(family, **config)
+    kind = str(network.config.model_type)
+    return Model(network, info=ModelInfo(name=kind, source="build"), attention=adapter(network))
+
+
+def stock(family: str, **config: Any) -> Any:
+    """The network of `build`, by itself.
+
+    Args:
+        family: a transformers `model_type`.
+        **config: its settings.
+
+    Returns:
+        a transformers model for causal language modelling, in eval mode.
+
+    Raises:
+        LoadError: there is no such family or no such setting, or the settings do not fit each other.
+    """
+    from transformers import AutoModelForCausalLM
+    from transformers.models.auto import CONFIG_MAPPING
+
+    kind = _ALIASES.get(family.lower(), family)
+    if kind not in CONFIG_MAPPING:
+        near = get_close_matches(kind.lower(), list(CONFIG_MAPPING.keys()), n=3, cutoff=0.5)
+        raise LoadError(
+            f"There is no family {family!r}. "
+            + (f"Nearest: {', '.join(near)}. " if near else "")
+            + "A family is a model_type of transformers, for example gpt2, gpt_neox, llama, gemma3_text or olmo2."
+        )
+    settings = _settings(kind, CONFIG_MAPPING[kind](), config)
+    try:
+        network = AutoModelForCausalLM.from_config(CONFIG_MAPPING[kind](**settings))
+    except Exception as error:  # transformers checks settings in many places and ways
+        raise LoadError(f"No {kind} can be made with {config}: {_first_line(error)}.") from error
+    return network.eval()
+
+
+def _settings(kind: str, defaults: Any, config: dict[str, Any]) -> dict[str, Any]:
+    settings = {}
+    for name, value in config.items():
+        known = next((found for found in _SIZES.get(name, (name,)) if hasattr(defaults, found)), None)
+        if known is None and name != "attn_implementation":
+            if _is_implied(name, value, config):
+                continue
+            names = [*_SIZES, *(found for found in vars(defaults) if not found.startswith("_"))]
+            near = get_close_matches(name, names, n=3, cutoff=0.5)
+            raise LoadError(f"A {kind} config has no {name!r}." + (f" Nearest: {', '.join(near)}." if near else ""))
+        settings[known or name] = value
+    return settings
+
+
+def _is_implied(name: str, value: Any, config: dict[str, Any]) -> bool:
+    # Families without these settings have one key/value head a head, and heads as wide as fit into the model's width.
+    heads, width = config.get("heads"), config.get("width")
+    if heads is None:
+        return False
+    return (name == "kv_heads" and value == heads) or (name == "head_width" and width == value * heads)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

@@ -1,0 +1,33 @@
+"""A module that the user already has."""
+
+from typing import Any
+
+import torch
+
+from interpose.errors import LoadError
+from interpose.loading.attention import adapter
+from interpose.trace.model import Model, ModelInfo
+
+
+def wrap(module: torch.nn.Module, tokenizer: Any = None) -> Model:
+    """Put names on a module of yours; the module and the tokenizer are used as they are and never changed.
+
+    Args:
+        module: any `torch.nn.Module`, in the mode, on the device and in the number type that you left it in.
+        tokenizer: an object called like a tokenizer of transformers, or None.
+
+    Returns:
+        a Model around that module.
+
+    Raises:
+        LoadError: it is not a module.
+    """
+    if not isinstance(module, torch.nn.Module):
+        raise LoadError(
+            f"ip.wrap takes a torch.nn.Module and was given {type(module).__name__}. "
+            "To load a model by its name write ip.load(name)."
+        )
+    config = getattr(module, "config", None)
+    name = getattr(config, "name_or_path", "") or type(module).__name__
+    info = ModelInfo(name=str(name), source="wrap")
+    return Model(module, tokenizer=tokenizer, info=info, attention=adapter(module))

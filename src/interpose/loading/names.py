@@ -1,0 +1,71 @@
+"""From a name to a Model: a card of the zoo, a folder on this machine, or `org/name` on the hub."""
+
+import os
+import re
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from interpose.errors import LoadError
+from interpose.loading.attention import adapter
+from interpose.loading.cards import cards
+from interpose.loading.placement import placement
+from interpose.trace.model import Model, ModelInfo
+
+_HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+def load(name: str | os.PathLike[str], *, dtype: Any = None, device: Any = None, device_map: Any = None) -> Model:
+    """Load a trained language model: in eval mode, its parameters frozen, with its tokenizer.
+
+    Args:
+        name: a short name of the zoo (`smollm2-135m-instruct`), a folder that `save_pretrained` wrote (`./folder`), or
+            a model of the Hugging Face hub (`org/name`).
+        dtype: floating type of the weights (`"bfloat16"`, `torch.float32`); None keeps the one they are stored in.
+        device: where to put the network (`"cuda"`); None is the CPU.
+        device_map: how to spread it over devices, as transformers takes it (needs accelerate).
+
+    Returns:
+        a Model.
+
+    Raises:
+        LoadError: nothing by that name, or it cannot be read; the message says what was tried and what to write.
+        DownloadError: it could not be fetched, or is not the pinned file.
+    """
+    where = placement(dtype, device, device_map)
+    wanted = os.fspath(name)
+    card = cards().get(wanted.removeprefix("zoo/"))
+    # Each source is imported when it is needed: they import transformers.
+    if card is not None:
+        from interpose.loading import wheel
+
+        network, tokenizer, weights_hash = wheel.load(card, where)
+        info = ModelInfo(card.name, "wheel", note=card.note, licence=card.licence, weights_hash=weights_hash)
+    elif _is_path(wanted):
+        from interpose.loading import folder
+
+        network, tokenizer = folder.load(Path(wanted).expanduser(), where)
+        info = ModelInfo(wanted, "folder")
+    elif _HUB.fullmatch(wanted) and not wanted.startswith("zoo/"):
+        from interpose.loading import hub
+
+        network, tokenizer = hub.load(wanted, where)
+        info = ModelInfo(wanted, "hub")
+    else:
+        raise LoadError(unknown(wanted))
+    return Model(network, tokenizer=tokenizer, info=info, attention=adapter(network))
+
+
+def unknown(name: str) -> str:
+    """What to say of a name that is nothing: the known names, nearest first, and how the other kinds are written."""
+    names = list(cards())
+    near = get_close_matches(name.lower().removeprefix("zoo/"), names, n=len(names), cutoff=0)
+    return (
+        f"There is no model {name!r}. Known by a short name: {', '.join(near)}. "
+        f"A folder on this machine is written './{Path(name).name or 'folder'}', a model of the Hugging Face hub "
+        "'org/name', for example 'openai-community/gpt2'."
+    )
+
+
+def _is_path(name: str) -> bool:
+    return name.startswith(("./", "../", "/", "~")) or name in (".", "..") or Path(name).exists()

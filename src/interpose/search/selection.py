@@ -1,0 +1,161 @@
+"""From scores to a set of units: the n best, those above a threshold, and what of a set of edges is connected.
+
+The rules are those of the MIB circuit track (https://arxiv.org/abs/2504.13151): a budget is spent before pruning, and
+pruning only removes. Sets are boolean masks over units, on whatever device they came.
+"""
+
+from functools import lru_cache
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from interpose.errors import SearchError
+from interpose.models.stream import StreamGraph
+
+
+def ranking(values: Float[Tensor, "units"], *, absolute: bool = False) -> Int[Tensor, "units"]:
+    """The units from best to worst; of equals, the one with the lower number comes first.
+
+    Args:
+        values: one score a unit, none of them NaN.
+        absolute: rank by size, whatever the sign.
+
+    Raises:
+        SearchError: a score is NaN, which has no rank.
+    """
+    unscored = values.isnan()
+    if unscored.any():
+        raise SearchError(
+            f"{int(unscored.sum())} scores are NaN and cannot be ranked; the first is unit {_first(unscored)}."
+        )
+    return torch.sort(values.abs() if absolute else values, descending=True, stable=True).indices
+
+
+def top_n(values: Float[Tensor, "units"], n: int, *, absolute: bool = False) -> Bool[Tensor, "units"]:
+    """The n units with the highest scores (or the largest, whatever their sign).
+
+    Args:
+        values: one score a unit.
+        n: how many to take, 0 to all.
+        absolute: take the largest, whatever the sign.
+
+    Raises:
+        SearchError: n is negative or more than there are, or a score is NaN.
+    """
+    if not 0 <= n <= len(values):
+        raise SearchError(f"Cannot take the top {n} of {len(values)} units. Write a number from 0 to {len(values)}.")
+    mask = torch.zeros_like(values, dtype=torch.bool)
+    mask[ranking(values, absolute=absolute)[:n]] = True
+    return mask
+
+
+def threshold(values: Float[Tensor, "units"], at_least: float, *, absolute: bool = False) -> Bool[Tensor, "units"]:
+    """The units whose score (or whose size) is at least a threshold.
+
+    Raises:
+        SearchError: a score is NaN.
+    """
+    unscored = values.isnan()
+    if unscored.any():
+        raise SearchError(
+            f"{int(unscored.sum())} scores are NaN and cannot be compared; the first is unit {_first(unscored)}."
+        )
+    return (values.abs() if absolute else values) >= at_least
+
+
+def prune(mask: Bool[Tensor, "edges"], graph: StreamGraph) -> Bool[Tensor, "edges"]:
+    """The edges that lie on some path from `input` to `logits` within the set.
+
+    This is the fixpoint of: keep a node while it has an outgoing edge and (unless it is `input`) an incoming one, and
+    keep an edge while both its ends are kept; `logits` is always kept. A head reads through its query, key and value
+    alike. Nothing is ever added.
+
+    Args:
+        mask: the edges in the set, in the order of `graph.edges`.
+        graph: whose edges they are.
+
+    Raises:
+        SearchError: the mask is not as long as the graph has edges.
+    """
+    if len(mask) != graph.n_edges:
+        raise SearchError(f"The mask has {len(mask)} entries, but this graph has {graph.n_edges} edges.")
+    real = _real(graph)
+    dense = torch.zeros(graph.n_destinations, graph.n_sources, dtype=torch.bool)
+    dense[real] = mask.cpu()
+    # The fixpoint equals reachability from both ends: every node on a path is reachable itself, and a node that only
+    # one end reaches loses its last edge sooner or later. Two sweeps replace the repetition.
+    kept = _reached_from_input(dense, graph) & _reaching_logits(dense, graph)
+    dense &= kept
+    dense &= _open(kept, graph)[:, None]
+    return dense[real].to(mask.device)
+
+
+def nodes(mask: Bool[Tensor, "edges"], graph: StreamGraph) -> Bool[Tensor, "nodes"]:
+    """The nodes at either end of any edge in the set, in the order of `graph.nodes`; `logits` always."""
+    dense = torch.zeros(graph.n_destinations, graph.n_sources, dtype=torch.bool)
+    dense[_real(graph)] = mask.cpu()
+    touched = torch.ones(graph.n_sources + 1, dtype=torch.bool)
+    touched[:-1] = dense.any(0)
+    for read, place in zip(dense.any(1).tolist(), graph.inputs, strict=True):
+        # A key shared by a group of heads does not say which of them is meant: those that write on are.
+        if read and len(place.nodes) == 1:
+            touched[place.nodes[0]] = True
+    return touched.to(mask.device)
+
+
+def _first(mask: Bool[Tensor, "units"]) -> int:
+    return int(mask.nonzero()[0])
+
+
+@lru_cache(maxsize=8)
+def _real(graph: StreamGraph) -> Bool[Tensor, "destinations sources"]:
+    upstream = torch.tensor([place.upstream for place in graph.inputs])
+    return torch.arange(graph.n_sources) < upstream[:, None]
+
+
+@lru_cache(maxsize=8)
+def _feeds(graph: StreamGraph) -> Bool[Tensor, "destinations sources"]:
+    """Which sources read at which destination."""
+    feeds = torch.zeros(graph.n_destinations, graph.n_sources, dtype=torch.bool)
+    for row, place in enumerate(graph.inputs):
+        feeds[row, list(place.nodes)] = True
+    return feeds
+
+
+def _open(kept: Bool[Tensor, "sources"], graph: StreamGraph) -> Bool[Tensor, "destinations"]:
+    """The destinations at which some kept node reads; the logits always."""
+    rows = (_feeds(graph) & kept).any(1)
+    rows[-1] = True
+    return rows
+
+
+def _blocks(graph: StreamGraph) -> list[tuple[slice, slice]]:
+    """For each layer, first its heads and then its MLP: the rows they read at and the columns they write to."""
+    height = (graph.n_destinations - 1) // graph.layers
+    pieces = []
+    for layer in range(graph.layers):
+        top, column, mlp = layer * height, graph.head(layer, 0), graph.mlp(layer)
+        pieces.append((slice(top, top + height - 1), slice(column, mlp)))
+        pieces.append((slice(top + height - 1, top + height), slice(mlp, mlp + 1)))
+    return pieces
+
+
+def _reached_from_input(dense: Bool[Tensor, "destinations sources"], graph: StreamGraph) -> Bool[Tensor, "sources"]:
+    reached = torch.zeros(graph.n_sources, dtype=torch.bool)
+    reached[0] = True
+    feeds = _feeds(graph)
+    for rows, columns in _blocks(graph):
+        before = columns.start
+        read = (dense[rows, :before] & reached[:before]).any(1)
+        reached[columns] = (feeds[rows, columns] & read[:, None]).any(0)
+    return reached
+
+
+def _reaching_logits(dense: Bool[Tensor, "destinations sources"], graph: StreamGraph) -> Bool[Tensor, "sources"]:
+    reaching = dense[-1].clone()
+    feeds = _feeds(graph)
+    for rows, columns in reversed(_blocks(graph)):
+        reads = (feeds[rows, columns] & reaching[columns]).any(1)
+        reaching |= (dense[rows] & reads[:, None]).any(0)
+    return reaching

@@ -1,0 +1,262 @@
+"""Indirect object identification: who is given the thing (the task of Wang et al. 2022, https://arxiv.org/abs/2211.00593)."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from random import Random
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from interpose.errors import TaskError
+from interpose.tasks._align import pieces, tokenizer_of
+from interpose.tasks._ioi_text import NAMES, OBJECTS, PLACES, TEMPLATES
+from interpose.tasks.base import SPLITS, CausalModel, Pairs, Task, Tokenized, Variable, pairs
+
+_FEWEST_NAMES = 20
+_FEWEST_IN_SPLIT = 4  # two in the prompt and two to replace them
+_ORDERS = ("ABBA", "BABA")
+
+
+class _Slots(NamedTuple):
+    """Who stands where: the two names of the first clause, and the one that the second clause repeats."""
+
+    first: str
+    second: str
+    subject: str
+
+    @property
+    def other(self) -> str:
+        """The name of the first clause that is not the subject."""
+        return self.second if self.subject == self.first else self.first
+
+
+class _Frame(NamedTuple):
+    """What a prompt says around the names; its counterfactual says the same."""
+
+    template: str
+    place: str
+    thing: str
+
+
+class _Counterfactual(NamedTuple):
+    meaning: str
+    change: Callable[[_Slots, str, str], _Slots]
+
+
+_COUNTERFACTUALS: Mapping[str, _Counterfactual] = MappingProxyType(
+    {
+        "s2_io_flip": _Counterfactual(
+            "the repeated name becomes the other one, so the right answer becomes the wrong one (1 token differs)",
+            lambda slots, *_: slots._replace(subject=slots.other),
+        ),
+        "random_names": _Counterfactual(
+            "both people get other names, in the same pattern (3 tokens differ)",
+            lambda slots, x, y: _Slots(x, y, x if slots.subject == slots.first else y),
+        ),
+        "abc": _Counterfactual(
+            "the repeated name becomes a third one, so nothing says who receives it (1 token differs)",
+            lambda slots, x, _: slots._replace(subject=x),
+        ),
+        "s1_io_flip": _Counterfactual(
+            "the two names of the first clause change places; the answer stays (2 tokens differ)",
+            lambda slots, *_: slots._replace(first=slots.second, second=slots.first),
+        ),
+        "s1_ioi_flip_s2_ioi_flip": _Counterfactual(
+            "the two people change roles everywhere, so the order stays and the answer changes (3 tokens differ)",
+            lambda slots, *_: _Slots(slots.second, slots.first, slots.other),
+        ),
+    }
+)
+
+
+@dataclass(frozen=True)
+class IOI(Task):
+    """Indirect object identification: which of two people receives something.
+
+    "While Kate and Paul were waiting outside the bakery, Paul handed a map to" should go on with " Kate". The first
+    clause names two people; the second repeats one of them, the subject S, who gives; the one who receives is the
+    other, the indirect object IO. To answer, a model has to notice which name is repeated and to say the other one.
+
+    The answer is IO and the wrong answer is S. Half of the prompts name IO first (ABBA), half S first (BABA). A name is
+    one token with its leading space, so a prompt and its counterfactual align token by token.
+
+    Counterfactuals, always of the same sentence, place and object:
+
+    - `s2_io_flip` (the default): the repeated name becomes the other one. The right answer becomes the wrong one.
+    - `random_names`: both people get other names, in the same pattern. Neither answer is in the prompt.
+    - `abc`: the repeated name becomes a third one. Nothing says who receives it.
+    - `s1_io_flip`: the two names of the first clause change places. The answer stays, its place changes.
+    - `s1_ioi_flip_s2_ioi_flip`: the two people change roles everywhere. The answer changes, its place stays.
+
+    The splits `train`, `validation` and `test` share neither a sentence nor a name. Sentences, names, places and
+    objects are interpose's own.
+
+    Attributes:
+        orders: which orders of the names are used, each equally often.
+    """
+
+    orders: tuple[str, ...] = _ORDERS
+
+    def __post_init__(self) -> None:
+        if not self.orders or set(self.orders) - set(_ORDERS) or len(set(self.orders)) < len(self.orders):
+            raise TaskError(
+                f"IOI(orders={self.orders!r}) is not possible; expected one or both of {', '.join(_ORDERS)}."
+            )
+
+    @property
+    def counterfactuals(self) -> Mapping[str, str]:
+        """The ways in which a prompt can be changed, each with what it does; the first is the default."""
+        return {name: entry.meaning for name, entry in _COUNTERFACTUALS.items()}
+
+    def pairs(
+        self, model: Tokenized, n: int = 64, seed: int = 0, split: str = "train", counterfactual: str | None = None
+    ) -> Pairs:
+        """Draw counterfactual pairs; see `Task.pairs`.
+
+        Returns:
+            The pairs. Their `clean_inputs` and `corrupt_inputs` are inputs of `causal_model`.
+
+        Raises:
+            TaskError: if a name is unknown, n is out of range, or the tokenizer has too few names as single tokens.
+        """
+        counterfactual = counterfactual or next(iter(_COUNTERFACTUALS))
+        _check_choice("split", split, SPLITS)
+        _check_choice("counterfactual", counterfactual, tuple(_COUNTERFACTUALS))
+        names = _single_token_names(tokenizer_of(model), split)
+        drawn = self._draw(n, split, names, Random(f"ioi clean {seed} {split} {n}"))
+        frames, clean = [frame for frame, _ in drawn], [slots for _, slots in drawn]
+        # A generator of its own for the replacements, so that every counterfactual has the same clean prompts.
+        spare = Random(f"ioi spare {seed} {split} {n}")
+        change = _COUNTERFACTUALS[counterfactual].change
+        corrupt = [change(slots, *spare.sample([name for name in names if name not in slots], 2)) for slots in clean]
+        made = pairs(
+            model,
+            clean=list(map(_text, frames, clean)),
+            corrupt=list(map(_text, frames, corrupt)),
+            answers=[f" {slots.other}" for slots in clean],
+            wrong=[f" {slots.subject}" for slots in clean],
+        )
+        asked = [{"answer": slots.other, "wrong": slots.subject} for slots in clean]
+        return replace(
+            made,
+            info={"task": "ioi", "counterfactual": counterfactual, "split": split, "seed": seed, "n": n},
+            clean_inputs=tuple(slots._asdict() | names_asked for slots, names_asked in zip(clean, asked, strict=True)),
+            corrupt_inputs=tuple(
+                slots._asdict() | names_asked for slots, names_asked in zip(corrupt, asked, strict=True)
+            ),
+        )
+
+    def causal_model(self, bias: float = 0.0, position_weight: float = 1.0, token_weight: float = 1.0) -> CausalModel:
+        """Two signals say who receives: where that person stands in the first clause, and who it is.
+
+        Inputs are the three name slots (`first`, `second`, `subject`) and the two names that are compared (`answer`,
+        `wrong`). `output_position` is 0 if the name that is not repeated comes first and 1 if second; `output_token` is
+        that name; both are None if no name is repeated. Each gives a signal: it speaks for the answer (+1), for the
+        wrong name (-1) or for neither (0). A position taken from another prompt points at whoever stands there in this
+        one. Exchanging both variables with a counterfactual of the base gives these signals (position, token):
+
+            the prompt itself (1, 1)     s1_io_flip (-1, 1)                s2_io_flip (-1, -1)
+            random_names (1, 0)          s1_ioi_flip_s2_ioi_flip (1, -1)   abc (0, 0)
+
+        The first row and the flip below it are coded as in the causal-variable track of MIB
+        (https://arxiv.org/abs/2504.13151).
+
+        Args:
+            bias: the logit difference when neither signal speaks.
+            position_weight: what the position signal adds to the logit difference, in logits.
+            token_weight: what the token signal adds to it, in logits.
+
+        Returns:
+            The model; its output is `logit_difference`.
+        """
+        return CausalModel(
+            inputs=("first", "second", "subject", "answer", "wrong"),
+            variables={
+                "output_position": Variable(
+                    ("first", "second", "subject"), _position, "place of the name that is not repeated: 0 or 1"
+                ),
+                "output_token": Variable(("first", "second", "subject"), _token, "the name that is not repeated"),
+                "position_signal": Variable(
+                    ("output_position", "first", "second", "answer", "wrong"),
+                    _position_signal,
+                    "whom the place speaks for",
+                ),
+                "token_signal": Variable(("output_token", "answer", "wrong"), _signal, "whom the name speaks for"),
+                "logit_difference": Variable(
+                    ("position_signal", "token_signal"),
+                    lambda position, token: bias + position_weight * position + token_weight * token,
+                    "logit(answer) - logit(wrong)",
+                ),
+            },
+            output="logit_difference",
+        )
+
+    def _draw(self, n: int, split: str, names: tuple[str, ...], random: Random) -> list[tuple[_Frame, _Slots]]:
+        """Distinct prompts, as many of each sentence and order as of any other, or one more."""
+        cells = [
+            (template, order)
+            for template in random.sample(TEMPLATES[split], len(TEMPLATES[split]))
+            for order in self.orders
+        ]
+        # Every prompt of a cell is a number below `each`: numbers drawn without replacement are distinct prompts.
+        each = len(PLACES) * len(OBJECTS) * len(names) * (len(names) - 1)
+        most = each * len(cells)
+        if n < 1 or n > most:
+            raise TaskError(
+                f"IOI was asked for n={n} pairs. Split {split!r} has {most} distinct prompts for this tokenizer: "
+                f"write an n from 1 to {most}."
+            )
+        drawn = []
+        for rank, (template, order) in enumerate(cells):
+            count = n // len(cells) + (rank < n % len(cells))
+            drawn += [_prompt(template, order, names, number) for number in random.sample(range(each), count)]
+        random.shuffle(drawn)
+        return drawn
+
+
+def _prompt(template: str, order: str, names: tuple[str, ...], number: int) -> tuple[_Frame, _Slots]:
+    """The prompt that `number` stands for, among all with this sentence and order."""
+    number, place = divmod(number, len(PLACES))
+    number, thing = divmod(number, len(OBJECTS))
+    io, s = divmod(number, len(names) - 1)
+    receiver, giver = names[io], names[s + (s >= io)]
+    slots = _Slots(receiver, giver, giver) if order == "ABBA" else _Slots(giver, receiver, giver)
+    return _Frame(template, PLACES[place], OBJECTS[thing]), slots
+
+
+def _text(frame: _Frame, slots: _Slots) -> str:
+    return frame.template.format(place=frame.place, object=frame.thing, **slots._asdict())
+
+
+def _check_choice(what: str, given: str, known: tuple[str, ...]) -> None:
+    if given not in known:
+        raise TaskError(f"IOI has no {what} {given!r}; expected one of {', '.join(known)}.")
+
+
+def _single_token_names(tokenizer: Any, split: str) -> tuple[str, ...]:
+    single = {part: tuple(name for name in NAMES[part] if len(pieces(tokenizer, f" {name}")) == 1) for part in SPLITS}
+    found, known = sum(map(len, single.values())), sum(map(len, NAMES.values()))
+    if found < _FEWEST_NAMES or len(single[split]) < _FEWEST_IN_SPLIT:
+        called = " ".join(filter(None, [type(tokenizer).__name__, repr(getattr(tokenizer, "name_or_path", ""))]))
+        raise TaskError(
+            f"IOI needs names that are one token with a leading space. The tokenizer {called} has {found} of {known} "
+            f"such names, {len(single[split])} of them in split {split!r}; expected at least {_FEWEST_NAMES}, and at "
+            f"least {_FEWEST_IN_SPLIT} in the split. Use a model with a vocabulary of English words, or give your own "
+            "prompts to ip.pairs(...)."
+        )
+    return single[split]
+
+
+def _position(first: str, second: str, subject: str) -> int | None:
+    return {second: 0, first: 1}.get(subject)
+
+
+def _token(first: str, second: str, subject: str) -> str | None:
+    return {second: first, first: second}.get(subject)
+
+
+def _signal(name: str | None, answer: str, wrong: str) -> int:
+    return {answer: 1, wrong: -1}.get(name, 0)
+
+
+def _position_signal(position: int | None, first: str, second: str, answer: str, wrong: str) -> int:
+    return 0 if position is None else _signal((first, second)[position], answer, wrong)

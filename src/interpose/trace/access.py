@@ -1,0 +1,151 @@
+"""How a site is written in Python: `model.layers[12].attn.z`, `model.module("path").output`, `model.call.norm(h)`."""
+
+from typing import TYPE_CHECKING, Any, final
+
+from interpose.errors import SiteError, TraceError
+from interpose.graph.sites import LAYER_SITES, Site, nearest
+from interpose.trace.recorder import user_line
+
+if TYPE_CHECKING:
+    from interpose.trace.model import Model
+
+
+@final
+class Part:
+    """Something with sites under it: a layer, its attention, its MLP, the final norm.
+
+    Args:
+        model: the model.
+        prefix: the names of the sites under it begin with this.
+        leaves: the names that are sites.
+        parts: the names that have sites under them.
+    """
+
+    __slots__ = ("_leaves", "_model", "_parts", "_prefix")
+
+    def __init__(self, model: "Model", prefix: str, leaves: tuple[str, ...], parts: dict[str, tuple[str, ...]]) -> None:
+        """Only names; nothing is read yet."""
+        for name, value in (("_model", model), ("_prefix", prefix), ("_leaves", leaves), ("_parts", parts)):
+            object.__setattr__(self, name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        """The value at a site (inside a block), or the part of this name."""
+        if name in self._parts:
+            return Part(self._model, f"{self._prefix}{name}.", self._parts[name], {})
+        return self._model.running().read(self._site(name))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Write a site."""
+        if name in self._parts:
+            raise TraceError(f"{user_line()}: {self._prefix}{name} is no site; write one of its sites, such as .output.")
+        self._model.running().write(self._site(name), value)
+
+    def __dir__(self) -> list[str]:
+        """The sites and parts, for completion."""
+        return sorted([*self._leaves, *self._parts])
+
+    def __repr__(self) -> str:
+        """Its name."""
+        return f"<{self._prefix.rstrip('.')} of {self._model.info.name}>"
+
+    def _site(self, name: str) -> Site:
+        if name.startswith("__") and name.endswith("__"):
+            raise AttributeError(name)
+        if name not in self._leaves:
+            raise SiteError(f"There is no site {self._prefix}{name}. {nearest(self._prefix + name)}")
+        return Site(self._prefix + name)
+
+
+@final
+class Layers:
+    """The model's layers: `model.layers[3].output`, `len(model.layers)`, `for layer in model.layers`."""
+
+    __slots__ = ("_model",)
+
+    def __init__(self, model: "Model") -> None:
+        """Hold the model."""
+        self._model = model
+
+    def __len__(self) -> int:
+        """How many layers there are."""
+        return self._model.sizes().layers
+
+    def __getitem__(self, index: int) -> Part:
+        """One layer; negative numbers count from the last."""
+        count = len(self)
+        if not isinstance(index, int):
+            raise SiteError("One layer at a time: model.layers[3]; for several, write a loop.")
+        if not -count <= index < count:
+            raise SiteError(f"There is no layers[{index}]: this model has {count} layers, 0 to {count - 1}.")
+        leaves = tuple(name for name in LAYER_SITES if "." not in name)
+        parts = {
+            part: tuple(name.split(".")[1] for name in LAYER_SITES if name.startswith(f"{part}."))
+            for part in ("attn", "mlp")
+        }
+        return Part(self._model, f"layers.{index % count}.", leaves, parts)
+
+
+@final
+class Module:
+    """Any module of the network as a place, by its path.
+
+    Attributes:
+        output: what it returns; `.input` its first tensor argument; `.inputs` all of them as (args, kwargs).
+    """
+
+    __slots__ = ("_call", "_model", "_path")
+
+    def __init__(self, model: "Model", path: str, call: int | None = None) -> None:
+        """Only a name; nothing is read yet."""
+        for name, value in (("_model", model), ("_path", path), ("_call", call)):
+            object.__setattr__(self, name, value)
+
+    def call(self, number: int) -> "Module":
+        """One call of a module that runs several times in one pass, counted from 0."""
+        return Module(self._model, self._path, number)
+
+    def __getattr__(self, name: str) -> Any:
+        """The value at `input`, `inputs` or `output`."""
+        return self._model.running().read(self._site(name))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Write `input`, `inputs` or `output`."""
+        self._model.running().write(self._site(name), value)
+
+    def _site(self, name: str) -> Site:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if name not in ("input", "inputs", "output"):
+            raise SiteError(f'module("{self._path}") has .input, .inputs and .output, and no .{name}.')
+        return Site(self._path, name, self._call)
+
+
+@final
+class Call:
+    """The model's own modules as functions of values in a block."""
+
+    __slots__ = ("_model",)
+
+    def __init__(self, model: "Model") -> None:
+        """Hold the model."""
+        self._model = model
+
+    def module(self, path: str, *values: Any) -> Any:
+        """Apply the module at a path.
+
+        Args:
+            path: the module's path in the network.
+            *values: what it is called with.
+
+        Returns:
+            what it returns.
+        """
+        return self._model.running().call(path, values)
+
+    def norm(self, value: Any) -> Any:
+        """Apply the final norm to a stream [..., width]."""
+        return self.module(self._model.table().final_norm, value)
+
+    def unembed(self, value: Any) -> Any:
+        """Turn normed streams [..., width] into logits [..., vocab]."""
+        return self.module(self._model.table().unembed, value)

@@ -1,0 +1,298 @@
+"""Model: names for the parts of a network, a backend that runs it, and a tokenizer if it has one."""
+
+import hashlib
+from collections.abc import Sequence
+from contextvars import ContextVar, Token
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+
+from interpose.engine import Attention, LocalBackend
+from interpose.engine.plan import place_of
+from interpose.errors import LoadError, SiteError, TraceError
+from interpose.graph import Batch, Feed, Graph, Site
+from interpose.graph.sites import standard
+from interpose.models import Dims, Family, find
+from interpose.trace.access import Call, Layers, Module, Part
+from interpose.trace.block import Trace
+from interpose.trace.dry import shape_of_call, shape_of_saved
+from interpose.trace.recorder import user_line
+from interpose.trace.tokens import make_batch, tokens
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """Where a model came from.
+
+    Attributes:
+        name: what the user asked for.
+        source: `wheel`, `hub`, `folder`, `wrap` or `build`.
+        note: what a reader of its results should know, such as "4-bit, dequantised".
+        licence: its licence, where known.
+        weights_hash: sha256 of its weights file, or empty.
+    """
+
+    name: str
+    source: str
+    note: str = ""
+    licence: str = ""
+    weights_hash: str = ""
+
+
+@final
+class Model:
+    """A network whose parts have names.
+
+    Args:
+        network: any torch module; it is never changed.
+        tokenizer: a tokenizer object of the transformers library, or None.
+        info: where it came from.
+        attention: how its library lets attention be tapped, or None.
+
+    Attributes:
+        network: the stock module.
+        tokenizer: as given.
+        info: as given.
+        family: the table of its architecture, or None; then its parts are reached by `module(path)`.
+        dims: its sizes, or None.
+        backend: what runs its graphs.
+        layers: its layers, by number.
+        norm: the final norm; `norm.output` is a site.
+        call: its own modules as functions of values in a block.
+    """
+
+    def __init__(
+        self, network: torch.nn.Module, *, tokenizer: Any = None, info: ModelInfo, attention: Attention | None = None
+    ) -> None:
+        """Find the table for the network's `config.model_type`."""
+        config = getattr(network, "config", None)
+        self.network, self.tokenizer, self.info, self.config = network, tokenizer, info, config
+        self.family: Family | None = find(getattr(config, "model_type", None))
+        self.dims: Dims | None = self.family.dims(config) if self.family is not None else None
+        self.backend = LocalBackend(network, self.family, self.dims, attention)
+        self.layers, self.call = Layers(self), Call(self)
+        self.norm = Part(self, "norm.", ("output",), {})
+        self._open: ContextVar[Trace | None] = ContextVar(f"open block of {info.name}", default=None)
+        self._hash = info.weights_hash
+
+    def __repr__(self) -> str:
+        """Name, kind and size."""
+        count = sum(weight.numel() for weight in self.network.parameters())
+        kind = type(self.network).__name__ if self.family else f"{type(self.network).__name__}, no table: use module(path)"
+        note = f", {self.info.note}" if self.info.note else ""
+        return f"Model({self.info.name}: {kind}, {count:,} parameters{note})"
+
+    def trace(self, *inputs: Any, run: bool = True, **kwargs: Any) -> Trace:
+        """Open a with-block in which sites are read and written.
+
+        Args:
+            *inputs: a prompt, a list of prompts, or what the module is called with; nothing opens no world, so that
+                several can be opened by `t.world(name, ...)`.
+            run: run when the block ends; with False only `t.graph` and `t.feed` are made.
+            **kwargs: further arguments of the module.
+
+        Returns:
+            the block.
+
+        Example:
+            ```python
+            with model.trace("The Eiffel Tower is in the city of") as t:
+                model.layers[14].mlp.output[:, -1] = 0
+                logits = model.logits[:, -1].save()
+            ```
+        """
+        return Trace(self, self.batch(*inputs, **kwargs) if inputs or kwargs else None, run)
+
+    def tokens(self, prompts: str | Sequence[str]) -> Batch:
+        """Tokenise prompts, padded on the left.
+
+        Args:
+            prompts: one or several.
+
+        Returns:
+            a batch with `input_ids`, `attention_mask` and `position_ids`, each [prompt, position].
+        """
+        if self.tokenizer is None:
+            raise TraceError(
+                f"{user_line()}: {self.info.name} has no tokenizer, so it cannot read text. Give token ids as a tensor, or a "
+                "tokenizer when loading: ip.wrap(module, tokenizer=...)."
+            )
+        return tokens(self.tokenizer, prompts)
+
+    def batch(self, *inputs: Any, **kwargs: Any) -> Batch:
+        """What one call of the model is given, from prompts, token ids or the module's own arguments."""
+        return make_batch(self, inputs, kwargs)
+
+    def plan(self, graph: Graph) -> Any:
+        """What will run for a graph; print it."""
+        return self.backend.plan(graph)
+
+    def module(self, path: str) -> Module:
+        """Any module of the network as a place: `.output`, `.input`, `.inputs`, `.call(i).output`.
+
+        Args:
+            path: its path, as in `network.get_submodule(path)`.
+        """
+        self.module_at(path)
+        return Module(self, path)
+
+    def site(self, name: str) -> Any:
+        """The value at a standard site, by name; TransformerLens's and nnterp's names are understood too."""
+        return self.running().read(standard(name))
+
+    embed = property(
+        lambda self: self.running().read(Site("embed")),
+        lambda self, value: self.running().write(Site("embed"), value),
+        doc="The token embedding as it enters the stream [batch, position, width].",
+    )
+    logits = property(
+        lambda self: self.running().read(Site("logits")),
+        lambda self, value: self.running().write(Site("logits"), value),
+        doc="The logits [batch, position, vocabulary].",
+    )
+    output = property(
+        lambda self: Module(self, "").output,
+        lambda self, value: self.running().write(Site("", "output"), value),
+        doc="What the whole network returns.",
+    )
+    input = property(
+        lambda self: Module(self, "").input,
+        lambda self, value: self.running().write(Site("", "input"), value),
+        doc="The network's first tensor argument.",
+    )
+
+    @property
+    def device(self) -> torch.device:
+        """Where its first parameter is."""
+        return next((weight.device for weight in self.network.parameters()), torch.device("cpu"))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of its first floating-point parameter."""
+        return next((w.dtype for w in self.network.parameters() if w.is_floating_point()), torch.get_default_dtype())
+
+    @property
+    def weights_hash(self) -> str:
+        """sha256 of its weights: of the file where it was loaded from one, else of every parameter and buffer."""
+        if not self._hash:
+            digest = hashlib.sha256()
+            for name, weight in sorted(self.network.state_dict().items()):
+                digest.update(name.encode())
+                digest.update(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+            self._hash = digest.hexdigest()
+        return self._hash
+
+    def table(self) -> Family:
+        """The architecture's table.
+
+        Raises:
+            SiteError: it has none.
+        """
+        if self.family is None:
+            kind = getattr(self.config, "model_type", None) or type(self.network).__name__
+            raise SiteError(
+                f"{self.info.name} is of a kind without a table ({kind}), so standard names such as layers[0].output have no "
+                'meaning for it. Reach its parts by path: model.module("path.of.module").output.'
+            )
+        return self.family
+
+    def sizes(self) -> Dims:
+        """Its sizes.
+
+        Raises:
+            SiteError: its architecture has no table.
+        """
+        self.table()
+        assert self.dims is not None
+        return self.dims
+
+    def projection(self, layer: int, kind: str) -> Any:
+        """The weights that make one layer's queries, keys or values, inside a block.
+
+        Args:
+            layer: which layer.
+            kind: `query`, `key` or `value`.
+
+        Returns:
+            a value of the block, [head, head width, width]; keys and values have one head a key/value head.
+        """
+        made = getattr(self.table(), kind)
+        heads = self.sizes().heads if kind == "query" else self.sizes().kv_heads
+        weight = self.running().weight(f"{self.table().path(kind, layer)}.weight")
+        weight = weight.T if self.table().transposed else weight
+        if made.fusion == "heads":
+            return weight.unflatten(0, (heads, 3, -1))[:, made.part]
+        if made.fusion == "blocks":
+            weight = weight.chunk(3)[made.part]
+        return weight.unflatten(0, (heads, -1))
+
+    # What the with-block asks of its model.
+
+    def running(self) -> Trace:
+        """The block that is open here.
+
+        Raises:
+            TraceError: none is.
+        """
+        block = self._open.get()
+        if block is None:
+            raise TraceError(
+                f"{user_line()}: the parts of {self.info.name} have values only inside a block. Write\n"
+                "    with model.trace(prompt) as t:\n        h = model.layers[0].output.save()"
+            )
+        return block
+
+    def open(self, block: Trace) -> Token:
+        """Make a block the open one."""
+        if self._open.get() is not None:
+            raise TraceError(
+                f"{user_line()}: a block of {self.info.name} is opened inside another. Close the first, or open two worlds in one "
+                'block: with t.world("clean", ...): ... with t.world("corrupt", ...): ...'
+            )
+        return self._open.set(block)
+
+    def close(self, token: Token) -> None:
+        """Close the open block."""
+        self._open.reset(token)
+
+    def weight_paths(self) -> dict[int, str]:
+        """The path of every parameter and buffer, by identity."""
+        named = [*self.network.named_buffers(), *self.network.named_parameters()]
+        return {id(weight): path for path, weight in named}
+
+    def weight_at(self, path: str) -> torch.Tensor:
+        """A parameter or buffer by path."""
+        for name, weight in [*self.network.named_parameters(), *self.network.named_buffers()]:
+            if name == path:
+                return weight
+        raise SiteError(f"{self.info.name} has no weight at {path!r}. model.network prints its parts.")
+
+    def module_at(self, path: str) -> torch.nn.Module:
+        """A module by path."""
+        try:
+            return self.network.get_submodule(path)
+        except AttributeError as error:
+            raise SiteError(f"{self.info.name} has no module at {path!r}. {self.backend.nearest(path)}") from error
+
+    def shape_of(self, site: Site, batch: Batch) -> torch.Tensor | None:
+        """The shape of a standard site on a batch, as a tensor without data; None for a module's own values."""
+        if site.part:
+            return None
+        self.table()
+        place_of(site, self.family, self.dims)
+        ids = batch.kwargs.get("input_ids")
+        if ids is None:
+            raise LoadError(f"{site} needs token ids; this world was given {sorted(batch.kwargs) or 'positional inputs'}.")
+        dims = self.sizes()
+        sizes = {"B": ids.shape[0], "P": ids.shape[1], "H": dims.heads, "K": dims.kv_heads, "D": dims.head_width}
+        sizes |= {"M": dims.width, "F": dims.neurons, "V": dims.vocab}
+        return torch.empty([sizes[axis] for axis in site.axes or ()], dtype=self.dtype, device="meta")
+
+    def shape_of_call(self, module: torch.nn.Module, values: list[torch.Tensor]) -> torch.Tensor:
+        """The shape of what a module gives."""
+        return shape_of_call(module, values, self.device)
+
+    def dry_run(self, graph: Graph, feed: Feed) -> torch.Tensor:
+        """The shape of the value saved as `wanted`."""
+        return shape_of_saved(self.backend, graph, feed)

@@ -1,0 +1,122 @@
+"""The list of nodes being written while a with-block runs."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from interpose.errors import ShapeError, TraceError
+from interpose.graph.nodes import Constant, Dots, Dtype, Node, Op, Ref, Slice, Weight
+
+_PACKAGE = str(Path(__file__).parent.parent)
+_SKIPPED = (_PACKAGE, str(Path(torch.__file__).parent), "/einops/", "/jaxtyping/", "/beartype/", "<")
+
+
+class Recorder:
+    """Collects nodes and the tensors they capture.
+
+    Args:
+        weights: path of each of the model's own parameters and buffers, by identity.
+    """
+
+    def __init__(self, weights: Callable[[], dict[int, str]]) -> None:
+        """Start empty."""
+        self.nodes: list[Node] = []
+        self.constants: dict[str, torch.Tensor] = {}
+        self.open = True
+        self._weights = weights
+        self._captured: dict[tuple[int, int], Ref] = {}
+        self._kept: list[torch.Tensor] = []
+
+    def add(self, node: Node) -> Ref:
+        """Append a node, marked with the user's line."""
+        object.__setattr__(node, "at", node.at or user_line())
+        self.nodes.append(node)
+        return Ref(len(self.nodes) - 1)
+
+    def op(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Ref:
+        """Append an operation; its arguments are encoded first."""
+        encoded = tuple(self.encode(arg) for arg in args)
+        named = tuple((key, self.encode(value)) for key, value in kwargs.items())
+        return self.add(Op(name=name, args=encoded, kwargs=named))
+
+    def encode(self, value: Any) -> Any:
+        """An argument as plain data: proxies become references, tensors constants or weights.
+
+        Raises:
+            TraceError: the value cannot be part of a graph.
+        """
+        from interpose.trace.proxy import Proxy
+
+        if isinstance(value, Proxy):
+            return value.ref_in(self)
+        if isinstance(value, torch.Tensor):
+            return self.constant(value)
+        match value:
+            case None | bool() | int() | float() | complex() | str() | Ref():
+                return value
+            case tuple() | list() | torch.Size():
+                return tuple(self.encode(item) for item in value)
+            case slice():
+                return Slice(*(self.encode(part) for part in (value.start, value.stop, value.step)))
+            case torch.dtype():
+                return Dtype(str(value).removeprefix("torch."))
+        if value is Ellipsis:
+            return Dots()
+        if isinstance(value, torch.memory_format | torch.device | torch.layout):
+            return str(value).removeprefix("torch.")
+        if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
+            return value.item()
+        if hasattr(value, "__array__"):
+            return self.constant(torch.as_tensor(value))
+        raise TraceError(f"A {type(value).__name__} cannot be part of an intervention; use tensors, numbers or text.")
+
+    def constant(self, tensor: torch.Tensor) -> Ref:
+        """A captured tensor: one of the model's weights, or a snapshot of its present value."""
+        path = self._weights().get(id(tensor))
+        if path is not None:
+            return self._once((id(tensor), -1), tensor, lambda: Weight(path=path))
+        name = f"c{len(self.constants)}"
+
+        def capture() -> Node:
+            self.constants[name] = tensor.detach().clone()
+            return Constant(ref=name)
+
+        return self._once((id(tensor), tensor._version), tensor, capture)
+
+    def _once(self, key: tuple[int, int], tensor: torch.Tensor, make: Callable[[], Node]) -> Ref:
+        if key not in self._captured:
+            self._kept.append(tensor)  # so that its id is not given to another
+            self._captured[key] = self.add(make())
+        return self._captured[key]
+
+
+def user_line() -> str:
+    """The innermost line of the program that is not interpose's, torch's or a tensor helper's, as file:line."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if not any(part in name if part.startswith("/") and part.endswith("/") else name.startswith(part) for part in _SKIPPED):
+            return f"{name}:{frame.f_lineno}"
+        frame = frame.f_back  # type: ignore[assignment]
+    return ""
+
+
+def try_shapes(function: Callable[..., Any], args: Any, kwargs: Any, what: str) -> Any:
+    """Run an operation on tensors that have shapes and no data.
+
+    Raises:
+        ShapeError: the operation does not fit its arguments; the message starts with the user's line.
+        TraceError: the result's shape depends on values, which are not known yet.
+    """
+    try:
+        return function(*args, **kwargs)
+    except NotImplementedError as error:
+        raise TraceError(
+            f"{user_line()}: the shape of {what} depends on values that are not known yet (a mask index, .item(), nonzero). "
+            "Use torch.where, or save the value and compute on it after the block."
+        ) from error
+    except (RuntimeError, IndexError, ValueError, TypeError) as error:
+        raise ShapeError(f"{user_line()}: {what} does not fit: {error}") from error

@@ -1,0 +1,184 @@
+"""Made-up results: as sparse as a real circuit, failing, tiny, and large. The same arguments always give the same one."""
+
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+
+from interpose.report.evidence import Areas, ControlEstimate, Estimate, Size, Verdict
+from interpose.report.result import (
+    Accuracy,
+    Behaviour,
+    Chosen,
+    EdgeScore,
+    Examples,
+    MethodCard,
+    ModelCard,
+    Question,
+    Result,
+)
+
+GRID = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+FAITHFUL = (0.08, 0.19, 0.38, 0.57, 0.74, 0.91, 1.02, 1.08, 1.03, 1.0)
+
+
+def edge_count(layers: int, heads: int) -> int:
+    """The closed form that the benchmark counts by, written out anew."""
+    per_layer = (3 * heads * (1 + i * (heads + 1)) + (1 + i * (heads + 1) + heads) for i in range(layers))
+    return sum(per_layer) + 1 + layers * (heads + 1)
+
+
+def estimate(mean: float, width: float) -> Estimate:
+    return Estimate(mean=mean, low=mean - width, high=mean + width)
+
+
+def make_curve(total: int, holds: bool, dice: random.Random) -> tuple[Size, ...]:
+    sizes = []
+    for fraction, f in zip(GRID, FAITHFUL, strict=True):
+        edges = max(1, int(fraction * total))
+        full = fraction == 1.0
+        mean = f if holds or full else 0.3 * f * fraction
+        width = 0 if full else 0.06 if holds else 0.2
+        controls = {}
+        for name, lift in (("uniform", 0.0), ("shuffled", 0.03)):
+            value = 1.0 if full else lift * fraction**0.3 + 0.25 * fraction**2 + dice.uniform(-0.01, 0.01)
+            spread = 0 if full else 0.02 + 0.1 * fraction
+            controls[name] = ControlEstimate(mean=value, low=value - spread, high=value + 2 * spread, draws=5)
+        sizes.append(
+            Size(
+                fraction=fraction,
+                edges=edges,
+                edges_after_pruning=edges if full else int(edges * 0.93),
+                signed=estimate(mean, width),
+                absolute=estimate(0.93 * mean if not full else 1.0, width),
+                controls=controls,
+            )
+        )
+    return tuple(sizes)
+
+
+def make_edges(layers: int, heads: int, count: int, dice: random.Random) -> tuple[EdgeScore, ...]:
+    """Sparse, heavy-tailed scores: an early MLP, duplicate-token, inhibition and name-mover heads, and a long tail."""
+
+    def some(first: float, last: float, n: int) -> list[str]:
+        low, high = int(first * layers), max(int(first * layers) + 1, int(last * layers))
+        return sorted({f"a{min(dice.randrange(low, high), layers - 1)}.h{dice.randrange(heads)}" for _ in range(n)})
+
+    early, middle, late, against = some(0, 0.3, 4), some(0.4, 0.65, 6), some(0.68, 0.95, 6), some(0.85, 1, 2)
+    mlps = sorted({f"m{int(part * (layers - 1))}" for part in (0, 0.05, 0.1, 0.35, 0.6, 0.8, 1.0)})
+    scores: dict[tuple[str, str], float] = {}
+
+    def depth(name: str) -> float:
+        if name in ("input", "logits"):
+            return -1 if name == "input" else 1e9
+        return int(name[1:].split(".")[0]) + (0.5 if name[0] == "m" else 0)
+
+    def join(sources: list[str], destinations: list[str], ports: str, size: float, keep: float) -> None:
+        for source in sources:
+            for destination in destinations:
+                for port in ports:
+                    if depth(source) < depth(destination) and dice.random() < keep:
+                        end = f"{destination}<{port}>" if destination[0] == "a" else destination
+                        scores[source, end] = size * dice.lognormvariate(0, 0.7)
+
+    join(["input"], mlps[:1], "-", 0.5, 1)
+    join(["input", *mlps[:1]], early, "qkv", 0.12, 0.5)
+    join([*early, *mlps[:2]], middle, "kv", 0.08, 0.5)
+    join(middle, late, "q", 0.1, 0.45)
+    join(mlps, mlps, "-", 0.05, 0.35)
+    join(["input", *mlps[:2]], late, "v", 0.06, 0.4)
+    join(late, ["logits"], "-", 0.3, 1)
+    join(mlps[-2:], ["logits"], "-", 0.07, 1)
+    join(middle, against, "q", -0.05, 0.5)
+    join(["input", *mlps[:1]], against, "kv", -0.03, 0.5)
+    join(against, ["logits"], "-", -0.2, 1)
+    while len(scores) < count:
+        first, second = sorted(dice.sample(range(layers), 2)) if layers > 1 else (0, 0)
+        source = dice.choice([f"a{first}.h{dice.randrange(heads)}", f"m{first}", "input"])
+        destination = dice.choice([f"a{second}.h{dice.randrange(heads)}<{dice.choice('qkv')}>", f"m{second}", "logits"])
+        if depth(source) < depth(destination.split("<")[0]):
+            scores.setdefault((source, destination), 0.004 * dice.paretovariate(2) * dice.choice((1, 1, 1, -1)))
+    ranked = sorted(scores.items(), key=lambda item: -abs(item[1]))
+    return tuple(EdgeScore(source=s, destination=d, score=score) for (s, d), score in ranked)
+
+
+def make_result(
+    layers: int = 30, heads: int = 9, *, holds: bool = True, long: bool = False, circuit: int = 5790
+) -> Result:
+    dice = random.Random(7)
+    total = edge_count(layers, heads)
+    curve = make_curve(total, holds, dice)
+    shown = curve[5]
+    edges = make_edges(layers, heads, min(circuit, shown.edges_after_pruning), dice)
+    importance = [[dice.gauss(0, 0.006) for _ in range(heads)] for _ in range(layers)]
+    mlps = [0.05 * dice.gauss(0, 1) for _ in range(layers)]
+    mlps[0] = 0.62
+    chosen = Chosen.of(shown.fraction, edges)
+    for node in chosen.nodes:
+        if node.name.startswith("a") and abs(node.score) > 0.05:
+            layer, head = node.name[1:].split(".h")
+            importance[int(layer)][int(head)] = node.score
+    area = Areas(
+        cpr=estimate(1.01 if holds else 0.31, 0.03),
+        cmd=estimate(0.05 if holds else 0.71, 0.02),
+        cpr_log=estimate(0.66 if holds else 0.12, 0.04),
+        cmd_log=estimate(0.38 if holds else 0.89, 0.04),
+    )
+    useless = Areas(
+        cpr=estimate(0.27, 0.02), cmd=estimate(0.73, 0.02), cpr_log=estimate(0.09, 0.02), cmd_log=estimate(0.92, 0.02)
+    )
+    clean = "When Sarah and Tom went to the market, Tom gave a basket of apples to"
+    filler = "In the long story of the village that everybody there knew by heart, " * 25
+    return Result(
+        created=datetime(2026, 11, 22, 15, 30, tzinfo=UTC),
+        command="interpose locate ioi --method eap-ig --examples 64 --seed 0 --out results/ioi",
+        question=Question(
+            task="ioi",
+            description="Which of two people named in a sentence receives the object: the one who was named only once.",
+            counterfactual="s2_io_flip",
+            clean=(filler if long else "") + clean,
+            corrupt=(filler if long else "") + clean.replace(", Tom", ", Sarah"),
+            answer=" Sarah",
+            wrong=" Tom",
+        ),
+        model=ModelCard(
+            name="SmolLM2-135M-Instruct",
+            source="wheel",
+            note="4-bit, dequantised",
+            licence="Apache-2.0",
+            weights_hash="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+            layers=layers,
+            heads=heads,
+            parameters=134_515_008,
+            dtype="float32",
+            device="cpu",
+        ),
+        method=MethodCard(
+            name="eap-ig",
+            settings={"steps": 5, "batch": 8},
+            summary="Edge attribution with gradients averaged along the path from the corrupted to the clean input.",
+        ),
+        seed=0,
+        examples=Examples(search=64, proof=32, search_split="train", proof_split="test"),
+        accuracy=Accuracy(rate=0.9375, low=0.86, high=0.98, n=64),
+        behaviour=Behaviour(clean=3.214, corrupt=-2.871),
+        edges=total,
+        curve=curve,
+        areas={"circuit": area, "uniform": useless, "shuffled": useless},
+        verdict=Verdict.of(curve, (0.02, 0.05, 0.1, 0.2)),
+        chosen=chosen,
+        heads=tuple(tuple(row) for row in importance),
+        mlps=tuple(mlps),
+        top_edges=edges[:25],
+        timings={"load": 2.8, "pairs": 0.6, "search": 96.2, "proof": 281.4, "report": 1.3},
+        peak_memory_bytes=2_314_000_000,
+        versions={"python": "3.11.7", "torch": "2.13.0+cpu", "transformers": "5.23.0", "interpose": "0.1.0"},
+        machine="Linux x86_64, 2 cores, 8 GB",
+    )
+
+
+@pytest.fixture(scope="session")
+def make() -> Callable[..., Result]:
+    """The builder of made-up results."""
+    return make_result
