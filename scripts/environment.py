@@ -79,16 +79,17 @@ def _build() -> None:
     free = shutil.disk_usage(ROOT).free / 1e9
     if free < FREE_GB:
         raise SetupError(f"The disk is too full: {free:.1f} GB are free at {ROOT} and {FREE_GB} GB are needed.")
-    if VENV.exists() and not _is_repairable():
-        shutil.rmtree(VENV)
+    repairable = _is_repairable()
+    VENV.mkdir(exist_ok=True)
+    UNFINISHED.touch()
+    READY.unlink(missing_ok=True)
+    if not repairable:
+        _clear()
     started = time.monotonic()
     print("setup: making .venv; this takes minutes, and longer where torch comes with CUDA", flush=True)
     print("setup: to see how far it is: tail -f .venv/setup.log", flush=True)
-    VENV.mkdir(exist_ok=True)
-    UNFINISHED.touch()
     if not PYTHON.exists():
         _make_venv()
-    READY.unlink(missing_ok=True)
     LOG.write_text("", encoding="utf-8")
     _pip(_pinned("torch"), "--constraint", LOCK.name, _pinned("torch"))
     _pip("everything else that requirements.lock pins", "--requirement", LOCK.name)
@@ -100,10 +101,19 @@ def _build() -> None:
 
 
 def _is_repairable() -> bool:
-    """Whether pip can bring the environment up to date: it was once whole, and belongs to this folder."""
+    """Whether pip can bring the environment up to date: no run on it was cut off, and it belongs to this folder."""
     if UNFINISHED.exists() or not PYTHON.exists():
         return False
-    return not READY.exists() or READY.read_text(encoding="utf-8").rstrip("\n").endswith(f" {ROOT}")
+    return not READY.exists() or READY.read_text(encoding="utf-8").endswith(f" {ROOT}\n")
+
+
+def _clear() -> None:
+    """Empties the environment; what marks it as unfinished stays, in case this is cut off as well."""
+    for path in VENV.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path != UNFINISHED:
+            path.unlink()
 
 
 def _make_venv() -> None:

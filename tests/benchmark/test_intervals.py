@@ -22,6 +22,7 @@ def test_an_interval_holds_the_middle_of_the_resamples() -> None:
     found = estimate(torch.tensor(500.0), samples, 0.9)
     assert (found.value, found.low, found.high) == pytest.approx((500, 50, 950))
     assert str(found) == "500.000 [50.000, 950.000]"
+    assert str(estimate(torch.tensor(-1e-9), samples * 0, 0.9)) == "0.000 [0.000, 0.000]"
 
 
 def test_faithfulness_divides_means_and_not_examples() -> None:

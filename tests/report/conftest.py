@@ -1,12 +1,15 @@
-"""Made-up results: as sparse as a real circuit, failing, tiny, and large. The same arguments always give the same one."""
+"""Made-up results: as sparse as a real circuit, failing, tiny, large. The same arguments always give the same one."""
 
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from interpose.report.evidence import Areas, ControlEstimate, Estimate, Size, Verdict
+from interpose.report.page import write
 from interpose.report.result import (
     Accuracy,
     Behaviour,
@@ -58,48 +61,63 @@ def make_curve(total: int, holds: bool, dice: random.Random) -> tuple[Size, ...]
     return tuple(sizes)
 
 
+def depth(name: str) -> float:
+    if name in ("input", "logits"):
+        return -1 if name == "input" else 1e9
+    return int(name[1:].split(".")[0]) + (0.5 if name[0] == "m" else 0)
+
+
+class Wiring:
+    """Edges with heavy-tailed scores, laid between groups of parts."""
+
+    def __init__(self, layers: int, heads: int, dice: random.Random) -> None:
+        self.layers, self.heads, self.dice = layers, heads, dice
+        self.scores: dict[tuple[str, str], float] = {}
+
+    def some(self, first: float, last: float, n: int) -> list[str]:
+        low, high = int(first * self.layers), max(int(first * self.layers) + 1, int(last * self.layers))
+        layer = lambda: min(self.dice.randrange(low, high), self.layers - 1)  # noqa: E731
+        return sorted({f"a{layer()}.h{self.dice.randrange(self.heads)}" for _ in range(n)})
+
+    def join(self, ends: tuple[list[str], list[str]], ports: str, size: float, keep: float) -> None:
+        for source in ends[0]:
+            for destination in (d for d in ends[1] if depth(source) < depth(d)):
+                for port in (port for port in ports if self.dice.random() < keep):
+                    end = f"{destination}<{port}>" if destination[0] == "a" else destination
+                    self.scores[source, end] = size * self.dice.lognormvariate(0, 0.7)
+
+    def scatter(self, count: int) -> None:
+        """The long tail of weak edges."""
+        dice = self.dice
+        while len(self.scores) < count:
+            first, second = sorted(dice.sample(range(self.layers), 2)) if self.layers > 1 else (0, 0)
+            source = dice.choice([f"a{first}.h{dice.randrange(self.heads)}", f"m{first}", "input"])
+            head = f"a{second}.h{dice.randrange(self.heads)}<{dice.choice('qkv')}>"
+            destination = dice.choice([head, f"m{second}", "logits"])
+            if depth(source) < depth(destination.split("<")[0]):
+                score = 0.004 * dice.paretovariate(2) * dice.choice((1, 1, 1, -1))
+                self.scores.setdefault((source, destination), score)
+
+
 def make_edges(layers: int, heads: int, count: int, dice: random.Random) -> tuple[EdgeScore, ...]:
-    """Sparse, heavy-tailed scores: an early MLP, duplicate-token, inhibition and name-mover heads, and a long tail."""
-
-    def some(first: float, last: float, n: int) -> list[str]:
-        low, high = int(first * layers), max(int(first * layers) + 1, int(last * layers))
-        return sorted({f"a{min(dice.randrange(low, high), layers - 1)}.h{dice.randrange(heads)}" for _ in range(n)})
-
+    """An early MLP, duplicate-token, inhibition and name-mover heads, two against the answer, and a long tail."""
+    wiring = Wiring(layers, heads, dice)
+    some, join = wiring.some, wiring.join
     early, middle, late, against = some(0, 0.3, 4), some(0.4, 0.65, 6), some(0.68, 0.95, 6), some(0.85, 1, 2)
     mlps = sorted({f"m{int(part * (layers - 1))}" for part in (0, 0.05, 0.1, 0.35, 0.6, 0.8, 1.0)})
-    scores: dict[tuple[str, str], float] = {}
-
-    def depth(name: str) -> float:
-        if name in ("input", "logits"):
-            return -1 if name == "input" else 1e9
-        return int(name[1:].split(".")[0]) + (0.5 if name[0] == "m" else 0)
-
-    def join(sources: list[str], destinations: list[str], ports: str, size: float, keep: float) -> None:
-        for source in sources:
-            for destination in destinations:
-                for port in ports:
-                    if depth(source) < depth(destination) and dice.random() < keep:
-                        end = f"{destination}<{port}>" if destination[0] == "a" else destination
-                        scores[source, end] = size * dice.lognormvariate(0, 0.7)
-
-    join(["input"], mlps[:1], "-", 0.5, 1)
-    join(["input", *mlps[:1]], early, "qkv", 0.12, 0.5)
-    join([*early, *mlps[:2]], middle, "kv", 0.08, 0.5)
-    join(middle, late, "q", 0.1, 0.45)
-    join(mlps, mlps, "-", 0.05, 0.35)
-    join(["input", *mlps[:2]], late, "v", 0.06, 0.4)
-    join(late, ["logits"], "-", 0.3, 1)
-    join(mlps[-2:], ["logits"], "-", 0.07, 1)
-    join(middle, against, "q", -0.05, 0.5)
-    join(["input", *mlps[:1]], against, "kv", -0.03, 0.5)
-    join(against, ["logits"], "-", -0.2, 1)
-    while len(scores) < count:
-        first, second = sorted(dice.sample(range(layers), 2)) if layers > 1 else (0, 0)
-        source = dice.choice([f"a{first}.h{dice.randrange(heads)}", f"m{first}", "input"])
-        destination = dice.choice([f"a{second}.h{dice.randrange(heads)}<{dice.choice('qkv')}>", f"m{second}", "logits"])
-        if depth(source) < depth(destination.split("<")[0]):
-            scores.setdefault((source, destination), 0.004 * dice.paretovariate(2) * dice.choice((1, 1, 1, -1)))
-    ranked = sorted(scores.items(), key=lambda item: -abs(item[1]))
+    join((["input"], mlps[:1]), "-", 0.5, 1)
+    join((["input", *mlps[:1]], early), "qkv", 0.12, 0.5)
+    join(([*early, *mlps[:2]], middle), "kv", 0.08, 0.5)
+    join((middle, late), "q", 0.1, 0.45)
+    join((mlps, mlps), "-", 0.05, 0.35)
+    join((["input", *mlps[:2]], late), "v", 0.06, 0.4)
+    join((late, ["logits"]), "-", 0.3, 1)
+    join((mlps[-2:], ["logits"]), "-", 0.07, 1)
+    join((middle, against), "q", -0.05, 0.5)
+    join((["input", *mlps[:1]], against), "kv", -0.03, 0.5)
+    join((against, ["logits"]), "-", -0.2, 1)
+    wiring.scatter(count)
+    ranked = sorted(wiring.scores.items(), key=lambda item: -abs(item[1]))
     return tuple(EdgeScore(source=s, destination=d, score=score) for (s, d), score in ranked)
 
 
@@ -178,7 +196,29 @@ def make_result(
     )
 
 
+KINDS: dict[str, dict[str, Any]] = {
+    "holds": {},
+    "fails": {"holds": False},
+    "tiny": {"layers": 1, "heads": 1, "circuit": 5},
+    "long": {"long": True},
+    "large": {"layers": 80, "heads": 64},
+}
+
+
 @pytest.fixture(scope="session")
 def make() -> Callable[..., Result]:
     """The builder of made-up results."""
     return make_result
+
+
+@pytest.fixture(scope="session")
+def results() -> dict[str, Result]:
+    """One result of each kind."""
+    return {name: make_result(**settings) for name, settings in KINDS.items()}
+
+
+@pytest.fixture(scope="session")
+def pages(results: dict[str, Result], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Their pages, made once."""
+    folder = tmp_path_factory.mktemp("pages")
+    return {name: write(result, folder / f"{name}.html") for name, result in results.items()}

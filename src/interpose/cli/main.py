@@ -1,6 +1,5 @@
 """Runs the command that is asked for, and turns failures into one clear message and an exit code."""
 
-import importlib.metadata
 import inspect
 import json
 import os
@@ -8,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from interpose import discovery
+from interpose import __version__, discovery
 from interpose.errors import InterposeError, UsageError
 
 COMMANDS = "interpose.cli"
@@ -51,7 +50,7 @@ def _dispatch(words: list[str]) -> int:
     if name in ("-h", "--help"):
         _help()
     elif name == "--version":
-        print(f"interpose {importlib.metadata.version('interpose')}")
+        print(f"interpose {__version__}")
     elif name.startswith("-"):
         raise UsageError(
             f"{name} is not an option of interpose itself: a command comes first, as in `interpose locate ioi`."

@@ -70,6 +70,8 @@ FUNCTIONS |= {
     "group_norm": torch.nn.functional.group_norm,
     "rms_norm": torch.nn.functional.rms_norm,
     "norm": torch.norm,
+    # The methods take sizes and axes one by one or together; the functions only together.
+    **{name: getattr(torch.Tensor, name) for name in ("permute", "reshape", "flip", "tile", "movedim", "unflatten")},
 }
 
 

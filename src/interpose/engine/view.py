@@ -1,71 +1,140 @@
 """Views: a network seen with some of its modules changed, sharing every parameter with the original.
 
 Only the modules on the way from the root to a changed module are copied, shallowly. The user's network is never touched:
-there is nothing to remove, nothing that can outlive a run, and threads cannot meet.
+there is nothing to remove, nothing that can outlive a run, and threads cannot meet. Hooks that the user registered stay
+on: they are shared with the copies.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, final
 
 import torch
 
 from interpose.errors import RunError
 
-Wrap = Callable[[torch.nn.Module, Callable[..., Any]], Callable[..., Any]]
-"""Given the copy and its own forward, the forward to use instead."""
+Forward = Callable[..., Any]
+Around = Callable[[Forward], Forward]
+"""Given a forward, the forward to use instead."""
 
-_HOOKS = (
-    "_forward_hooks",
-    "_forward_hooks_with_kwargs",
-    "_forward_hooks_always_called",
-    "_forward_pre_hooks",
-    "_forward_pre_hooks_with_kwargs",
-)
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_HOOK_NOTES = ("_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks_with_kwargs")
 
 
-def view(network: torch.nn.Module, wraps: Mapping[str, Wrap]) -> torch.nn.Module:
-    """A view of a network in which the modules at some paths run another forward.
+class Change:
+    """What a view does to one module.
+
+    Attributes:
+        prepare: given the copy, once, when the view is made.
+        inside: around the module's own forward, after the user's pre-hooks have seen the input.
+        outside: around the whole call, after the user's hooks have seen the output.
+    """
+
+    __slots__ = ("inside", "outside", "prepare")
+
+    def __init__(
+        self,
+        prepare: Callable[[torch.nn.Module], None] | None = None,
+        inside: Around | None = None,
+        outside: Around | None = None,
+    ) -> None:
+        """Any of the three may be absent."""
+        self.prepare, self.inside, self.outside = prepare, inside, outside
+
+
+@final
+class View:
+    """A network in which the modules at some paths run another forward.
+
+    Attributes:
+        root: the copy of the root, to be called; parameters, buffers and all other modules are the originals.
 
     Args:
         network: the root; it is not changed.
-        wraps: for each module's path (empty for the root), what makes its new forward.
-
-    Returns:
-        a copy of the root to call; parameters, buffers and all other modules are the originals.
+        changes: for each module's path (empty for the root), what is done to it.
 
     Raises:
         RunError: a module on the way keeps a forward of its own that is tied to the original.
     """
-    copies: dict[str, torch.nn.Module] = {"": _copy(network, "")}
-    for path, wrap in wraps.items():
-        module = _reach(copies, path)
-        module.__dict__["forward"] = wrap(module, module.forward)
-    return copies[""]
+
+    def __init__(self, network: torch.nn.Module, changes: Mapping[str, Change]) -> None:
+        """Copy the modules on the way to each change."""
+        self._seen: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        copies: dict[str, torch.nn.Module] = {"": self._copy(network, "")}
+        for path, change in changes.items():
+            module = self._reach(copies, path)
+            if change.prepare is not None:
+                self._watch(getattr(getattr(module, "config", None), "__dict__", {}))
+                change.prepare(module)
+            _put_around(module, change)
+        self.root = copies[""]
+
+    def fresh(self) -> bool:
+        """Whether every copied module is still as it was when it was copied, so that the view may be used again."""
+        try:
+            return all(now == was for now, was in self._seen)
+        except (RuntimeError, ValueError):  # a changed attribute that does not compare to one truth value
+            return False
+
+    def _watch(self, attributes: dict[str, Any]) -> None:
+        self._seen.append((attributes, dict(attributes)))
+
+    def _reach(self, copies: dict[str, torch.nn.Module], path: str) -> torch.nn.Module:
+        here, module = "", copies[""]
+        for name in path.split(".") if path else ():
+            here = f"{here}.{name}" if here else name
+            if here not in copies:
+                copies[here] = self._copy(module._modules[name], here)
+                module._modules[name] = copies[here]
+            module = copies[here]
+        return module
+
+    def _copy(self, module: Any, path: str) -> torch.nn.Module:
+        self._watch(module.__dict__)
+        self._watch(module._modules)
+        twin = _twin(module)
+        twin.__dict__["_modules"] = dict(module._modules)
+        if "forward" in module.__dict__:
+            twin.__dict__["forward"] = _unbound(twin, path)
+        return twin
 
 
-def _reach(copies: dict[str, torch.nn.Module], path: str) -> torch.nn.Module:
-    here, module = "", copies[""]
-    for name in path.split(".") if path else ():
-        here = f"{here}.{name}" if here else name
-        if here not in copies:
-            copies[here] = _copy(module._modules[name], here)
-            module._modules[name] = copies[here]
-        module = copies[here]
-    return module
-
-
-def _copy(module: Any, path: str) -> torch.nn.Module:
+def _twin(module: torch.nn.Module) -> Any:
     twin = module.__class__.__new__(module.__class__)
     twin.__dict__ = dict(module.__dict__)
-    twin.__dict__["_modules"] = dict(module._modules)
-    for name in _HOOKS:
-        twin.__dict__[name] = module.__dict__[name].copy()
-    if "forward" in module.__dict__:
-        twin.__dict__["forward"] = _unbound(twin, path)
     return twin
 
 
-def _unbound(twin: Any, path: str) -> Callable[..., Any]:
+def _put_around(module: torch.nn.Module, change: Change) -> None:
+    if change.outside is None:
+        if change.inside is not None:
+            module.__dict__["forward"] = change.inside(module.forward)
+        return
+    # A second copy keeps the user's hooks and runs inside the first, which has none.
+    within = _twin(module)
+    if "forward" in module.__dict__:
+        within.__dict__["forward"] = _unbound(within, "")
+    if change.inside is not None:
+        within.__dict__["forward"] = change.inside(within.forward)
+    for name in (*_HOOKS, *_HOOK_NOTES):
+        module.__dict__[name] = type(module.__dict__[name])()
+    module.__dict__["forward"] = change.outside(_called(within))
+
+
+def _called(module: torch.nn.Module) -> Forward:
+    """The module's call; its bare forward as long as it has no hooks."""
+    hooks = [module.__dict__[name] for name in _HOOKS]
+    first, second, third, fourth = hooks
+    bare = module.forward
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if first or second or third or fourth:
+            return module(*args, **kwargs)
+        return bare(*args, **kwargs)
+
+    return call
+
+
+def _unbound(twin: Any, path: str) -> Forward:
     """A forward that was set on the instance: accelerate's is made anew for the copy, any other is refused."""
     hook = twin.__dict__.get("_hf_hook")
     if hook is None:

@@ -1,4 +1,4 @@
-"""Run one slow step in a process of its own: it can be stopped, its chatter goes to a file, its memory is given back."""
+"""Run one slow step in a process of its own: it can be stopped, its chatter goes to a file, its memory comes back."""
 
 import os
 import subprocess

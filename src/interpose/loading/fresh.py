@@ -67,9 +67,9 @@ def stock(family: str, **config: Any) -> Any:
     from transformers import AutoModelForCausalLM
     from transformers.models.auto import CONFIG_MAPPING
 
-    kind = _ALIASES.get(family.lower(), family)
+    kind = _ALIASES.get(family.lower(), family.lower())
     if kind not in CONFIG_MAPPING:
-        near = get_close_matches(kind.lower(), list(CONFIG_MAPPING.keys()), n=3, cutoff=0.5)
+        near = get_close_matches(kind, list(CONFIG_MAPPING.keys()), n=3, cutoff=0.5)
         raise LoadError(
             f"There is no family {family!r}. "
             + (f"Nearest: {', '.join(near)}. " if near else "")

@@ -68,4 +68,4 @@ def unknown(name: str) -> str:
 
 
 def _is_path(name: str) -> bool:
-    return name.startswith(("./", "../", "/", "~")) or name in (".", "..") or Path(name).exists()
+    return name.startswith(("./", "../", "/", "~")) or name in (".", "..") or (name != "" and Path(name).exists())

@@ -14,9 +14,10 @@ def faithfulness(
     full: Float[Tensor, "*#shape"] | float,
     empty: Float[Tensor, "*#shape"] | float,
 ) -> Float[Tensor, "*shape"]:
-    """(m(C) - m(empty)) / (m(N) - m(empty)), of metrics already averaged over examples.
+    """The share of the gap between the corrupted run and the whole model that a circuit closes.
 
-    Source: the MIB circuit track, https://arxiv.org/abs/2504.13151.
+    It is (m(C) - m(empty)) / (m(N) - m(empty)), of metrics already averaged over examples. Source: the
+    MIB circuit track, https://arxiv.org/abs/2504.13151.
 
     Args:
         circuit: metric when only the circuit runs on the clean input.

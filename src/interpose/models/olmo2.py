@@ -8,4 +8,5 @@ FAMILY = Family(
     mlp_norm=None,
     attn_post="post_attention_layernorm",
     mlp_post="post_feedforward_layernorm",
+    wide_key_norm=True,
 )

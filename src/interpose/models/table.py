@@ -103,6 +103,7 @@ class Family:
         down: the MLP's output projection.
         transposed: weights are stored input-first (GPT-2's Conv1D).
         parallel: True, False, or the name of the config attribute that says so.
+        wide_key_norm: keys are normed over all key heads at once.
         sizes: config attributes of `Dims` where they are not the usual ones.
     """
 
@@ -124,6 +125,7 @@ class Family:
     down: str = "down_proj"
     transposed: bool = False
     parallel: bool | str = False
+    wide_key_norm: bool = False
     sizes: tuple[tuple[str, str], ...] = ()
 
     def dims(self, config: Any) -> Dims:

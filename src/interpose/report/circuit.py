@@ -139,7 +139,7 @@ def figure(result: Result, most: int = 52) -> CircuitFigure | None:
     drawn = select(result.chosen.edges, most)
     if not drawn.links:
         return None
-    layout = place(drawn.nodes, drawn.links)
+    layout = place(drawn.nodes, drawn.links, 9 if len(drawn.nodes) > 8 else 5)
     pitch = min(64.0, max(42.0, 1010 / layout.width))
     wide = _Paper("wide", layout, pitch, 40.0, 38.0, 30.0)
     tall = _Paper("tall", layout, 36.0, 318 / (layout.height - 1) if layout.height <= 9 else 39.75, 26.0, 22.0)
@@ -178,7 +178,9 @@ def _thickness(share: float) -> float:
 def _line(paper: _Paper, link: Link, bow: float, strongest: float) -> Line:
     layout = paper.layout
     ends = [paper.point(layout.columns[node], layout.lanes[node]) for node in (link.source, link.destination)]
-    reach = [_PILL[node.kind] / 2 if paper.shape == "wide" else _PILL_HEIGHT / 2 for node in (link.source, link.destination)]
+    reach = [
+        _PILL[node.kind] / 2 if paper.shape == "wide" else _PILL_HEIGHT / 2 for node in (link.source, link.destination)
+    ]
     along = 0 if paper.shape == "wide" else 1
     forward = 1 if paper.shape == "wide" else -1
     start, stop = ends[0][along] + forward * reach[0], ends[1][along] - forward * reach[1]
@@ -211,5 +213,6 @@ def _bands(paper: _Paper) -> tuple[Band, ...]:
     for layer in layers:
         edges.append((paper.along(min(spans[layer]) - 0.5), paper.along(max(spans[layer]) + 0.5)))
     return tuple(
-        Band(str(layer), min(ends), max(ends), i % 2 == 0) for i, (layer, ends) in enumerate(zip(layers, edges, strict=True))
+        Band(str(layer), min(ends), max(ends), i % 2 == 0)
+        for i, (layer, ends) in enumerate(zip(layers, edges, strict=True))
     )

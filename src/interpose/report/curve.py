@@ -80,8 +80,8 @@ def figure(result: Result) -> CurveFigure:
 
 
 def _plot(result: Result, shape: Shape) -> Plot:
-    width, height, left, right = (1080.0, 420.0, 56.0, 1060.0) if shape == "wide" else (360.0, 330.0, 34.0, 352.0)
-    top, bottom = 14.0, height - (74 if shape == "wide" else 58)
+    width, height, left, right = (1080.0, 440.0, 56.0, 1060.0) if shape == "wide" else (360.0, 350.0, 34.0, 352.0)
+    top, bottom = 34.0, height - (74 if shape == "wide" else 58)
     tracks = _tracks(result)
     means = [of(size).mean for _, _, of in tracks for size in result.curve]
     bounds = [end for _, _, of in tracks for size in result.curve for end in (of(size).low, of(size).high)]
@@ -100,9 +100,11 @@ def _plot(result: Result, shape: Shape) -> Plot:
         bottom=bottom,
         series=series,
         across=tuple(_size_tick(result, size, x) for size in result.curve),
-        up=tuple(Tick(y(value), words.number(value, 2).removesuffix("0").removesuffix(".0")) for value in ticks(low, high)),
-        zero=y(0),
-        one=y(1),
+        up=tuple(
+            Tick(y(value), words.number(value, 2).removesuffix("0").removesuffix(".0")) for value in ticks(low, high)
+        ),
+        zero=y(0.0),
+        one=y(1.0),
         span=(max(left, min(required) - 16), min(right, max(required) + 16)),
         clipped=min(bounds) < low or max(bounds) > high,
     )

@@ -5,7 +5,7 @@ Every model refuses unknown fields and every number that is not finite: a result
 
 import math
 from collections.abc import Iterable
-from typing import Annotated, Self
+from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -35,7 +35,7 @@ class Estimate(Part):
     high: Finite
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
+    def _ordered(self) -> "Estimate":
         if self.low > self.high:
             raise ValueError(f"the interval is upside down: low is {self.low} and high is {self.high}")
         return self
@@ -67,7 +67,7 @@ class Size(Part):
     controls: dict[str, ControlEstimate] = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _pruning_removes(self) -> Self:
+    def _pruning_removes(self) -> "Size":
         if self.edges_after_pruning > self.edges:
             raise ValueError(f"pruning cannot add edges: {self.edges} before and {self.edges_after_pruning} after")
         return self
@@ -84,8 +84,8 @@ class Areas(Part):
     Attributes:
         cpr: Area under f, over the fraction k of edges (higher is better).
         cmd: Area under |1 - f|, over k (lower is better).
-        cpr_log: The same as `cpr` over log k, so that small circuits count as much as large ones.
-        cmd_log: The same as `cmd` over log k.
+        cpr_log: Mean of f over ln k, so that small circuits count as much as large ones.
+        cmd_log: Mean of |1 - f| over ln k.
     """
 
     cpr: Estimate
@@ -109,7 +109,7 @@ class Verdict(Part):
     sizes: tuple[SizeVerdict, ...]
 
     @classmethod
-    def of(cls, curve: Iterable[Size], required: Iterable[float]) -> Self:
+    def of(cls, curve: Iterable[Size], required: Iterable[float]) -> "Verdict":
         """Judge a curve.
 
         Args:

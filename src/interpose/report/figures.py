@@ -1,7 +1,7 @@
 """The three figures of a report, as SVG that follows the page's colours.
 
-Each is drawn twice: ``wide`` for a desk and paper, ``tall`` for a phone; the style sheet shows one of them. Coordinates are
-computed in `circuit`, `heat` and `curve`, and the templates only write them down.
+Each is drawn twice: ``wide`` for a desk and paper, ``tall`` for a phone; the style sheet shows one of them.
+Coordinates are computed in `circuit`, `heat` and `curve`, and the templates only write them down.
 """
 
 from functools import cache

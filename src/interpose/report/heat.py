@@ -14,7 +14,7 @@ _GAP = 26.0  # pixels between the grid and the bars
 
 @dataclass(frozen=True)
 class Cell:
-    """One head: where it is (pixels), its colour's sign and strength (0 to 1), whether the circuit's drawing shows it."""
+    """One head: its place (pixels), its colour's sign and strength (0 to 1), whether the circuit's drawing has it."""
 
     x: float
     y: float
@@ -47,12 +47,21 @@ class Label:
 
 @dataclass(frozen=True)
 class Grid:
-    """The figure in one shape; `cell` is a cell's width and height, `zero` where bars start, `bars_at` where they are written."""
+    """The figure in one shape; lengths are pixels.
+
+    Attributes:
+        cell: A cell's width and height.
+        ring: How far inside a cell its ring lies.
+        columns: How many cells stand side by side.
+        zero: Where the bars start.
+        bars_at: Where their name is written.
+    """
 
     shape: Shape
     width: float
     height: float
     cell: tuple[float, float]
+    ring: float
     left: float
     top: float
     right: float
@@ -89,7 +98,7 @@ def figure(result: Result, drawn: frozenset[str] = frozenset()) -> HeatFigure:
     largest = max(abs(value) for row in result.heads for value in row) or 1.0
     layers, heads = result.model.layers, result.model.heads
     wide = (min(44.0, max(7.0, 1010 / layers)), min(26.0, max(7.0, 300 / heads)))
-    tall = (min(29.0, max(4.0, 262 / heads)), min(22.0, max(7.0, 700 / layers)))
+    tall = (min(29.0, max(4.0, 256 / heads)), min(22.0, max(7.0, 700 / layers)))
     grids = [_grid(result, drawn, largest, "wide", wide), _grid(result, drawn, largest, "tall", tall)]
     return HeatFigure(grids[0], grids[1], largest, max(abs(value) for value in result.mlps) or 1.0)
 
@@ -97,7 +106,7 @@ def figure(result: Result, drawn: frozenset[str] = frozenset()) -> HeatFigure:
 def _grid(result: Result, drawn: frozenset[str], largest: float, shape: Shape, cell: tuple[float, float]) -> Grid:
     layers, heads = result.model.layers, result.model.heads
     columns, rows = (layers, heads) if shape == "wide" else (heads, layers)
-    left, top = (44.0, 8.0) if shape == "wide" else (30.0, 30.0)
+    left, top = (44.0, 8.0) if shape == "wide" else (36.0, 30.0)
     right, bottom = left + columns * cell[0], top + rows * cell[1]
     depth = 62.0 if shape == "wide" else 46.0
     start = (bottom if shape == "wide" else right) + _GAP
@@ -117,6 +126,7 @@ def _grid(result: Result, drawn: frozenset[str], largest: float, shape: Shape, c
         width=width,
         height=height,
         cell=cell,
+        ring=1.0 if min(cell) >= 12 else -1.0,
         left=left,
         top=top,
         right=right,
@@ -140,14 +150,14 @@ def _bars(
     axis = Axis(low, high, near, far)
     bars = []
     for layer, value in enumerate(result.mlps):
-        begin, end = sorted((axis(0), axis(value)))
+        begin, end = sorted((axis(0.0), axis(value)))
         line = layer if shape == "wide" else len(result.mlps) - 1 - layer
         thick = cell[0] if shape == "wide" else cell[1]
         side = corner[0] if shape == "wide" else corner[1]
         at, wide = side + line * thick + 0.18 * thick, 0.64 * thick
         box = (at, begin, wide, end - begin) if shape == "wide" else (begin, at, end - begin, wide)
         bars.append(Bar(*box, "neg" if value < 0 else "pos", f"MLP m{layer}: {words.score(value)}"))
-    return tuple(bars), axis(0)
+    return tuple(bars), axis(0.0)
 
 
 def _labels(
@@ -158,11 +168,11 @@ def _labels(
     across, down = cell
     if shape == "wide":
         bottom = top + heads * down
-        along = [Label(left + (i + 0.5) * across, bottom + 16, str(i)) for i in _sparse(layers, across, 20)]
-        other = [Label(left - 8, top + (heads - 0.5 - i) * down + 4, str(i)) for i in _sparse(heads, down, 13)]
+        along = [Label(left + (i + 0.5) * across, bottom + 16, str(i)) for i in _sparse(layers, across, 20.0)]
+        other = [Label(left - 8, top + (heads - 0.5 - i) * down + 4, str(i)) for i in _sparse(heads, down, 13.0)]
     else:
-        along = [Label(left - 6, top + (layers - 0.5 - i) * down + 4, str(i)) for i in _sparse(layers, down, 13)]
-        other = [Label(left + (i + 0.5) * across, top - 6, str(i)) for i in _sparse(heads, across, 18)]
+        along = [Label(left - 6, top + (layers - 0.5 - i) * down + 4, str(i)) for i in _sparse(layers, down, 13.0)]
+        other = [Label(left + (i + 0.5) * across, top - 6, str(i)) for i in _sparse(heads, across, 18.0)]
     return tuple(along), tuple(other)
 
 

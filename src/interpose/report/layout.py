@@ -1,8 +1,8 @@
 """Where the parts of a drawn circuit stand.
 
-Depth gives each part its column; a short seeded search gives it a lane, and each line a bow, so that lines keep clear of the
-parts they pass, of one another, and of long detours. Pure geometry: a column is a number of units along the way from the
-input to the logits, a lane a number of units across.
+Depth gives each part its column; a short seeded search gives it a lane, and each line a bow, so that lines keep clear
+of the parts they pass, of one another, and of long detours. Pure geometry: a column is a number of units along the way
+from the input to the logits, a lane a number of units across.
 """
 
 import random
@@ -32,7 +32,7 @@ class Layout:
     """
 
     columns: dict[Node, float]
-    lanes: dict[Node, int]
+    lanes: dict[Node, float]
     bows: tuple[float, ...]
     width: float
     height: int
@@ -47,7 +47,7 @@ def columns(nodes: Sequence[Node]) -> dict[Node, float]:
             at = 0.0
         elif node.depth != last.depth:
             skipped = node.kind != "logits" and node.layer > last.layer + 1
-            outer = "input" == last.kind or node.kind == "logits"
+            outer = last.kind == "input" or node.kind == "logits"
             at += 0.8 if node.layer == last.layer else 1.5 if outer else 1.25 if skipped else 1.0
         place[node] = at
         last = node
@@ -72,7 +72,8 @@ class _Board:
         self.passes = (self.t > 1e-6) & (self.t < 1 - 1e-6)
         self.slot = np.searchsorted(stops, self.column)
         pairs = np.triu(np.ones((len(links), len(links)), bool), 1)
-        self.first, self.second = np.nonzero(pairs)
+        together = pairs & ((self.passes[:, None] & self.passes[None]).sum(-1) > 0)
+        self.first, self.second = np.nonzero(together)
         self.both = self.passes[self.first] & self.passes[self.second]
         beside = np.abs(self.column[:, None] - self.column[None]) < _BESIDE
         self.left, self.right = np.nonzero(np.triu(beside, 1))
@@ -124,7 +125,7 @@ def place(nodes: Sequence[Node], links: Sequence[Link], lanes: int = 9, rounds: 
     board = _Board(nodes, links, at, height)
     lane, bow = _start(nodes, at, height), np.zeros(len(links))
     lane, bow = _improve(board, lane, bow, rounds)
-    return Layout(at, dict(zip(nodes, lane.astype(int).tolist(), strict=True)), tuple(bow.tolist()), max(at.values()), height)
+    return Layout(at, dict(zip(nodes, lane.tolist(), strict=True)), tuple(bow.tolist()), max(at.values()), height)
 
 
 def _start(nodes: Sequence[Node], at: dict[Node, float], height: int) -> np.ndarray:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 _HEAD = re.compile(r"a(\d+)\.h(\d+)(?:<([qkv])>)?")
+_GROUP = re.compile(r"a\d+\.kv\d+<[kv]>")
 _MLP = re.compile(r"m(\d+)")
 
 
@@ -62,4 +63,6 @@ def parse(name: str) -> tuple[Node, str]:
         return Node("head", int(match[1]), int(match[2])), match[3] or ""
     if match := _MLP.fullmatch(name):
         return Node("mlp", int(match[1])), ""
+    if _GROUP.fullmatch(name):
+        raise ValueError(f"'{name}' is read by several heads at once; a report needs the edges of Edges(grouped=False)")
     raise ValueError(f"'{name}' names no part of a circuit: write input, a9.h6, a9.h6<q>, m9 or logits")

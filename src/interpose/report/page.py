@@ -1,12 +1,13 @@
 """One result as one page: a single HTML file that loads nothing from anywhere.
 
-A content security policy in the page forbids every request and every script but its own, so that even a hostile prompt in
-a result could do nothing.
+A content security policy in the page forbids every request and every script but its own, so that even a hostile prompt
+in a result could do nothing.
 """
 
 import base64
 import difflib
 import hashlib
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from markupsafe import Markup
 from interpose.report import figures, story, words
 from interpose.report.nodes import Node, parse
 from interpose.report.result import EdgeScore, Result
+
+_SHARED = 160  # characters of a shared stretch that are shown at either end
 
 
 def write(result: Result, path: Path | str) -> Path:
@@ -102,7 +105,13 @@ def _pieces(text: str, other: str) -> tuple[tuple[str, bool], ...]:
     """Cut a text where it begins or ends to differ from another, word by word."""
     mine, theirs = re.findall(r"\s+|\w+|[^\w\s]", text), re.findall(r"\s+|\w+|[^\w\s]", other)
     blocks = difflib.SequenceMatcher(None, mine, theirs, autojunk=False).get_opcodes()
-    return tuple(("".join(mine[a:b]), tag != "equal") for tag, a, b, _, _ in blocks if b > a)
+    cut = [("".join(mine[a:b]), tag != "equal") for tag, a, b, _, _ in blocks if b > a]
+    return tuple((text if differs else _shortened(text), differs) for text, differs in cut)
+
+
+def _shortened(text: str) -> str:
+    """Leave out the middle of a long stretch that both prompts share; ``result.json`` has it in full."""
+    return text if len(text) <= 2 * _SHARED else f"{text[:_SHARED].rstrip()} […] {text[-_SHARED:].lstrip()}"
 
 
 @dataclass(frozen=True)
@@ -136,6 +145,7 @@ def _entry(node: Node, entry: str) -> str:
 
 def _facts(result: Result) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
     model, method, examples = result.model, result.method, result.examples
+    pairs = f"{examples.search} to search ({examples.search_split}), {examples.proof} to prove ({examples.proof_split})"
     settings = ", ".join(f"{name} = {value}" for name, value in method.settings.items()) or "none"
     return (
         (
@@ -144,7 +154,8 @@ def _facts(result: Result) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...
                 ("name", f"{model.name}{f' ({model.note})' if model.note else ''}"),
                 ("source", model.source),
                 ("licence", model.licence or "not stated"),
-                ("size", f"{words.count(model.parameters)} parameters, {model.layers} layers of {model.heads} heads"),
+                ("parameters", words.count(model.parameters)),
+                ("layers × heads", f"{model.layers} × {model.heads}"),
                 ("ran as", f"{model.dtype} on {model.device}"),
                 ("weights sha256", model.weights_hash),
             ),
@@ -157,7 +168,7 @@ def _facts(result: Result) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...
                 ("what it does", method.summary),
                 ("task", f"{result.question.task}, counterfactual {result.question.counterfactual}"),
                 ("seed", str(result.seed)),
-                ("pairs", f"{examples.search} to search ({examples.search_split}), {examples.proof} to prove ({examples.proof_split})"),
+                ("pairs", pairs),
             ),
         ),
         ("Time and memory", (*_timings(result), ("peak memory", words.memory(result.peak_memory_bytes)))),
@@ -167,4 +178,4 @@ def _facts(result: Result) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...
 
 def _timings(result: Result) -> tuple[tuple[str, str], ...]:
     rows = [(stage, words.duration(seconds)) for stage, seconds in result.timings.items()]
-    return (*rows, ("together", words.duration(sum(result.timings.values()))))
+    return (*rows, ("together", words.duration(math.fsum(result.timings.values()))))

@@ -1,14 +1,14 @@
 """What one run of ``interpose locate`` found, as data: the file ``result.json``.
 
-`Result` is checked when it is made: a result that contradicts itself (a verdict that its curve does not bear out, a head the
-model does not have, a number that is not finite) cannot be written.
+`Result` is checked when it is made: a result that contradicts itself (a verdict that its curve does not bear out, a
+head that the model does not have, a number that is not finite) cannot be written.
 """
 
 import json
 import os
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, AwareDatetime, Field, ValidationError, model_validator
 
@@ -113,8 +113,11 @@ class Chosen(Part):
     nodes: tuple[NodeScore, ...]
 
     @classmethod
-    def of(cls, fraction: float, edges: tuple[EdgeScore, ...]) -> Self:
-        """Make it from its edges; a part's score is the sum over the edges that leave it (that enter, for the logits)."""
+    def of(cls, fraction: float, edges: tuple[EdgeScore, ...]) -> "Chosen":
+        """Make it from its edges.
+
+        A part's score is the sum over the edges that leave it; for the logits, over those that enter.
+        """
         totals: dict[Node, float] = {}
         for edge in edges:
             source, destination = parse(edge.source)[0], parse(edge.destination)[0]
@@ -126,7 +129,7 @@ class Chosen(Part):
         return cls(fraction=fraction, edges=edges, nodes=nodes)
 
 
-def _in_utc(moment: AwareDatetime) -> AwareDatetime:
+def _in_utc(moment: datetime) -> datetime:
     if moment.utcoffset() != timedelta(0):
         raise ValueError(f"{moment.isoformat()} is not in UTC: write it with +00:00")
     return moment
@@ -168,7 +171,7 @@ class Result(Part):
     machine: str
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _consistent(self) -> "Result":
         _check_curve(self)
         _check_verdict(self)
         _check_parts(self)
@@ -200,7 +203,7 @@ class Result(Part):
         return path
 
     @classmethod
-    def load(cls, path: Path | str) -> Self:
+    def load(cls, path: Path | str) -> "Result":
         """Read a result that `save` wrote.
 
         Args:
@@ -250,9 +253,13 @@ def _check_curve(result: Result) -> None:
         raise ValueError(f"curve: sizes must grow, but they are {fractions}")
     for size in result.curve:
         if size.edges > result.edges:
-            raise ValueError(f"curve: the size {size.fraction} has {size.edges} edges, but the graph only {result.edges}")
+            raise ValueError(
+                f"curve: the size {size.fraction} has {size.edges} edges, but the graph only {result.edges}"
+            )
         if tuple(size.controls) != result.controls:
-            raise ValueError(f"curve: the size {size.fraction} has other controls than the first size: {[*size.controls]}")
+            raise ValueError(
+                f"curve: the size {size.fraction} has other controls than the first size: {[*size.controls]}"
+            )
     if result.chosen.fraction not in fractions:
         raise ValueError(f"chosen: its size {result.chosen.fraction} was not measured: the curve has {fractions}")
     if set(result.areas) != {"circuit", *result.controls}:

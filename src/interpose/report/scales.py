@@ -41,7 +41,7 @@ def ticks(low: float, high: float, about: int = 6) -> tuple[float, ...]:
         Values that are multiples of 1, 2, 2.5 or 5 times a power of ten.
     """
     rough = (high - low) / about
-    power = 10 ** math.floor(math.log10(rough))
+    power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * 0.999)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return tuple(round(i * step, 10) for i in range(first, last + 1))

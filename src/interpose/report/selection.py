@@ -4,6 +4,7 @@ A circuit has thousands of edges and a legible picture some fifty. They are take
 strongest edges that joins it to the input and to the logits, so that whatever is drawn carries something somewhere.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -28,12 +29,12 @@ class Link:
     @property
     def total(self) -> float:
         """The sum of the scores: its sign is the line's colour."""
-        return sum(score for _, score in self.scores)
+        return math.fsum(score for _, score in self.scores)
 
     @property
     def strength(self) -> float:
         """The sum of the absolute scores: the line's width."""
-        return sum(abs(score) for _, score in self.scores)
+        return math.fsum(abs(score) for _, score in self.scores)
 
 
 @dataclass(frozen=True)

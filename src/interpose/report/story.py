@@ -13,6 +13,11 @@ AREAS = (
     ("cpr_log", "CPR over log k", "higher"),
     ("cmd_log", "CMD over log k", "lower"),
 )
+CONTROLS = {
+    "uniform": "drawn from all edges alike",
+    "shuffled": "as many edges into each kind of reader (q, k, v, MLP, logits) of each layer as the circuit has, "
+    "but others",
+}
 
 
 def task_title(result: Result) -> str:
@@ -41,8 +46,8 @@ def answer(result: Result) -> tuple[str, str]:
         result: What was found.
 
     Returns:
-        What the circuit recovers beside random ones; and whether the claim holds, with the heads that matter most. Where the
-        claim fails that is said first.
+        What the circuit recovers beside random ones; and whether the claim holds, with the heads that matter most.
+        Where the claim fails that is said first.
     """
     recovered, heads = _recovered(result), _heads(result)
     sizes = words.percents(result.verdict.required)
@@ -59,8 +64,8 @@ def _recovered(result: Result) -> str:
     edges = f"{words.count(size.edges)} of {words.count(result.edges)}"
     random = words.listed([f"{words.interval(control)} ({name})" for name, control in size.controls.items()])
     return (
-        f"The circuit with {words.percent(size.fraction)} of the edges ({edges}) recovers {words.interval(size.signed)} of the "
-        f"behaviour, while random circuits of that size recover {random}."
+        f"The circuit with {words.percent(size.fraction)} of the edges ({edges}) recovers "
+        f"{words.interval(size.signed)} of the behaviour, while random circuits of that size recover {random}."
     )
 
 
@@ -70,16 +75,18 @@ def _heads(result: Result) -> str:
     against = [f"{label} ({words.brief(value)})" for label, value in heads if value < 0]
     if not heads:
         return "No head matters"
+    one = len(heads) == 1
+    matter = f"The {'head that matters' if one else 'heads that matter'} most"
     if not helping:
-        return f"The heads that matter most, {words.listed(against)}, work against the answer"
-    matter = f"The {'head that matters' if len(heads) == 1 else 'heads that matter'} most"
+        return f"{matter}, {words.listed(against)}, {'works' if one else 'work'} against the answer"
     if not against:
-        return f"{matter} {'is' if len(helping) == 1 else 'are'} {words.listed(helping)}"
+        return f"{matter} {'is' if one else 'are'} {words.listed(helping)}"
     return f"{matter} are {words.listed(helping)} for the answer and {words.listed(against)} against it"
 
 
 def _beaten(result: Result, won: bool) -> str:
-    controls = f"{words.listed(list(result.controls))} controls" if len(result.controls) > 1 else f"{result.controls[0]} control"
+    names = words.listed(result.controls)
+    controls = f"{names} controls" if len(result.controls) > 1 else f"{names} control"
     lies = "lies" if won else "does not lie"
     return f"the 95{words.SPACE}% interval of the circuit {lies} above those of the {controls}"
 
@@ -107,8 +114,10 @@ class Card:
 def cards(result: Result) -> tuple[Card, ...]:
     """The figures at the top of the page."""
     size, areas, accuracy = result.shown, result.areas["circuit"], result.accuracy
-    beside = {key: words.listed([words.number(getattr(result.areas[name], key).mean) for name in result.controls])
-              for key in ("cpr", "cmd")}
+    beside = {
+        key: words.listed([words.number(getattr(result.areas[name], key).mean) for name in result.controls])
+        for key in ("cpr", "cmd")
+    }
     return (
         Card(
             "Faithfulness",
@@ -134,8 +143,8 @@ def drawn(result: Result, picture: Drawn) -> str:
     joined = f" and {picture.joining} that join them to the input and the logits" if picture.joining else ""
     return (
         f"Drawn: the {strongest} strongest connections{joined}. They stand for {words.count(picture.edges)} of the "
-        f"{words.count(len(result.chosen.edges))} edges that the circuit has after pruning; edges into a head's q, k and v "
-        "from one place are drawn as one. Width grows with the square root of the score."
+        f"{words.count(len(result.chosen.edges))} edges that the circuit has after pruning; edges into a head's q, k "
+        "and v from one place are drawn as one. Width grows with the square root of the score."
     )
 
 

@@ -75,7 +75,7 @@ def measure(model: Model, pairs: Pairs, batch_size: int) -> Accuracy:
     if not len(pairs):
         raise TaskError("There are no pairs to measure: expected at least one.")
     prefers, first = [], []
-    for part in pairs.batches(batch_size):
+    for part in pairs.to(model.device).batches(batch_size):
         with model.trace(part.clean_batch()):
             logits = model.logits[:, -1].save()
         answers, wrong = part.answers.to(logits.device), part.wrong.to(logits.device)

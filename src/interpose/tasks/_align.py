@@ -150,8 +150,8 @@ def _check_aligned(tokenizer: Any, row: int, clean: Sequence[int], corrupt: Sequ
         return
     table = [("", "clean", "corrupt", "")]
     for position, (one, other) in enumerate(zip_longest(clean, corrupt)):
-        shown = ["-" if token is None else repr(tokenizer.decode([token])) for token in (one, other)]
-        table.append((str(position), *shown, "" if one == other else "<"))
+        left, right = ("-" if token is None else repr(tokenizer.decode([token])) for token in (one, other))
+        table.append((str(position), left, right, "" if one == other else "<"))
     widths = [max(len(line[column]) for line in table) for column in range(3)]
     lines = ["  ".join(cell.ljust(wide) for cell, wide in zip(line, [*widths, 0], strict=True)) for line in table]
     raise TaskError(

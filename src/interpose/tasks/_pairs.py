@@ -9,7 +9,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from interpose.errors import TaskError
-from interpose.trace.batch import Batch
+from interpose.graph import Batch
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -5,13 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from inspect import getdoc
 
-from interpose.tasks._accuracy import Accuracy as Accuracy
-from interpose.tasks._accuracy import Rate as Rate
-from interpose.tasks._accuracy import measure
-from interpose.tasks._align import Tokenized as Tokenized
-from interpose.tasks._align import pairs as pairs
-from interpose.tasks._causal import CausalModel as CausalModel
-from interpose.tasks._causal import Variable as Variable
+from interpose.tasks._accuracy import Accuracy as Accuracy, Rate as Rate, measure
+from interpose.tasks._align import Tokenized as Tokenized, pairs as pairs
+from interpose.tasks._causal import CausalModel as CausalModel, Variable as Variable
 from interpose.tasks._pairs import Pairs as Pairs
 from interpose.trace.model import Model
 

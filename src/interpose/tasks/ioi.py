@@ -1,4 +1,4 @@
-"""Indirect object identification: who is given the thing (the task of Wang et al. 2022, https://arxiv.org/abs/2211.00593)."""
+"""The task of Wang et al. 2022 (https://arxiv.org/abs/2211.00593), in sentences of our own."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -94,7 +94,7 @@ class IOI(Task):
         orders: which orders of the names are used, each equally often.
     """
 
-    orders: tuple[str, ...] = _ORDERS
+    orders: tuple[str, ...] = ("ABBA", "BABA")
 
     def __post_init__(self) -> None:
         if not self.orders or set(self.orders) - set(_ORDERS) or len(set(self.orders)) < len(self.orders):
@@ -135,14 +135,18 @@ class IOI(Task):
             answers=[f" {slots.other}" for slots in clean],
             wrong=[f" {slots.subject}" for slots in clean],
         )
-        asked = [{"answer": slots.other, "wrong": slots.subject} for slots in clean]
         return replace(
             made,
-            info={"task": "ioi", "counterfactual": counterfactual, "split": split, "seed": seed, "n": n},
-            clean_inputs=tuple(slots._asdict() | names_asked for slots, names_asked in zip(clean, asked, strict=True)),
-            corrupt_inputs=tuple(
-                slots._asdict() | names_asked for slots, names_asked in zip(corrupt, asked, strict=True)
-            ),
+            info={
+                "task": "ioi",
+                "counterfactual": counterfactual,
+                "split": split,
+                "seed": seed,
+                "n": n,
+                "orders": self.orders,
+            },
+            clean_inputs=tuple(map(_inputs, clean, clean)),
+            corrupt_inputs=tuple(map(_inputs, corrupt, clean)),
         )
 
     def causal_model(self, bias: float = 0.0, position_weight: float = 1.0, token_weight: float = 1.0) -> CausalModel:
@@ -157,7 +161,7 @@ class IOI(Task):
             the prompt itself (1, 1)     s1_io_flip (-1, 1)                s2_io_flip (-1, -1)
             random_names (1, 0)          s1_ioi_flip_s2_ioi_flip (1, -1)   abc (0, 0)
 
-        The first row and the flip below it are coded as in the causal-variable track of MIB
+        The prompt itself and the three flips are coded as in the causal-variable track of MIB
         (https://arxiv.org/abs/2504.13151).
 
         Args:
@@ -227,6 +231,11 @@ def _text(frame: _Frame, slots: _Slots) -> str:
     return frame.template.format(place=frame.place, object=frame.thing, **slots._asdict())
 
 
+def _inputs(slots: _Slots, clean: _Slots) -> dict[str, str]:
+    """A prompt as the causal model sees it, asked about the two names of the clean prompt."""
+    return {**slots._asdict(), "answer": clean.other, "wrong": clean.subject}
+
+
 def _check_choice(what: str, given: str, known: tuple[str, ...]) -> None:
     if given not in known:
         raise TaskError(f"IOI has no {what} {given!r}; expected one of {', '.join(known)}.")
@@ -255,7 +264,7 @@ def _token(first: str, second: str, subject: str) -> str | None:
 
 
 def _signal(name: str | None, answer: str, wrong: str) -> int:
-    return {answer: 1, wrong: -1}.get(name, 0)
+    return (name == answer) - (name == wrong)
 
 
 def _position_signal(position: int | None, first: str, second: str, answer: str, wrong: str) -> int:

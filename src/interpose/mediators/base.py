@@ -1,0 +1,68 @@
+"""What every mediator is: a kind of unit that may carry the cause, and, for units that are places, how to reach one."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from interpose.graph import Site
+from interpose.trace import Model
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One place that can be read and patched: a site, or a part of it.
+
+    Attributes:
+        name: how tables and pictures call it.
+        site: the site it lies at.
+        head: which entry of the site's head axis, or None for all.
+        position: which position, counted from the last (-1), or None for all.
+    """
+
+    name: str
+    site: Site
+    head: int | None = None
+    position: int | None = None
+
+    def index(self) -> tuple[Any, ...]:
+        """The index of this part in the site's tensor."""
+        axes = self.site.axes or ()
+        chosen: dict[str, Any] = {"H": self.head, "K": self.head, "P": self.position}
+        return tuple(slice(None) if chosen.get(axis) is None else chosen[axis] for axis in axes)
+
+    def at(self, position: int) -> "Unit":
+        """The same unit at one position only."""
+        return replace(self, name=f"{self.name}@{position}", position=position)
+
+
+@dataclass(frozen=True)
+class Mediator(ABC):
+    """A kind of unit; its fields are its settings."""
+
+    @abstractmethod
+    def units(self, model: Model, positions: int) -> Sequence[str]:
+        """The units' names, in the order that scores have.
+
+        Args:
+            model: the model they are parts of.
+            positions: how many positions the prompts have.
+        """
+
+
+@dataclass(frozen=True)
+class PlaceMediator(Mediator):
+    """A kind of unit that is a place: a site, or a head or position of one."""
+
+    @abstractmethod
+    def places(self, model: Model, positions: int) -> tuple[Unit, ...]:
+        """The units, in the order that scores have; arguments as for `units`."""
+
+    def units(self, model: Model, positions: int) -> Sequence[str]:
+        """The names of `places`."""
+        return tuple(unit.name for unit in self.places(model, positions))
+
+
+def sites_of(places: Sequence[Unit]) -> tuple[Site, ...]:
+    """The different sites of some units, in order."""
+    return tuple(dict.fromkeys(unit.site for unit in places))

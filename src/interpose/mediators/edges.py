@@ -1,0 +1,206 @@
+"""Edges: who writes to the residual stream, and which later part reads it.
+
+The stream is a sum, so each reader's input can be split by writer. Cutting the edge u -> v means that v reads what u
+wrote on the corrupt prompt in place of what it writes now: x_v + (A_corrupt[u] - A_now[u]), for every cut edge at once
+(the MIB circuit track, https://arxiv.org/abs/2504.13151). The stock network runs; only the readers' inputs are computed
+here, from the stock norms and slices of the stock weights, and enter at the projections. With every edge cut the run is
+the corrupt run; with none it is the clean run, bit for bit.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from interpose.errors import SearchError
+from interpose.mediators.base import Mediator
+from interpose.models.stream import EdgeNames, StreamGraph
+from interpose.trace import Model
+
+_KINDS = ("query", "key", "value")
+
+
+@final
+@dataclass(frozen=True)
+class Edges(Mediator):
+    """One unit an edge of the residual stream: `a0.h1->a3.h2<q>`, `m4->logits`.
+
+    Attributes:
+        grouped: count key and value edges once a key/value head. By default each query head has its own, as MIB counts
+            them.
+    """
+
+    grouped: bool = False
+
+    def graph(self, model: Model) -> StreamGraph:
+        """Which edges a model has.
+
+        Args:
+            model: the model.
+
+        Returns:
+            its stream graph.
+
+        Raises:
+            SearchError: the family's key norm spans all heads, so that query heads cannot have keys of their own.
+        """
+        dims = model.sizes()
+        shared = dims.kv_heads < dims.heads
+        if shared and model.table().wide_key_norm and not self.grouped:
+            raise SearchError(
+                "This model's key norm spans all key heads at once, so query heads that share a key cannot be cut "
+                "apart. Write Edges(grouped=True)."
+            )
+        grouped = self.grouped and shared
+        return StreamGraph(
+            dims.layers,
+            dims.heads,
+            parallel=dims.parallel,
+            grouped=grouped,
+            kv_heads=dims.kv_heads if grouped else None,
+        )
+
+    def units(self, model: Model, positions: int) -> EdgeNames:  # noqa: ARG002
+        """The edges' names, destination by destination."""
+        return self.graph(model).edges
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One place where a layer reads the stream.
+
+    Attributes:
+        kind: `query`, `key`, `value`, `mlp` or `logits`.
+        layer: its layer; for the logits, the number of layers.
+        rows: which destinations of the stream graph they are.
+        upstream: how many sources lie before it.
+        norm: path of the norm it reads through, or None.
+    """
+
+    kind: str
+    layer: int
+    rows: slice
+    upstream: int
+    norm: str | None
+
+
+def readers(model: Model, graph: StreamGraph) -> Iterator[Reader]:
+    """The readers of a model in the order in which they run: each layer's queries, keys, values and MLP; the logits."""
+    table, row = model.table(), 0
+    for layer in range(graph.layers):
+        for kind, count in zip(_KINDS, (graph.heads, graph.readers, graph.readers), strict=True):
+            yield Reader(kind, layer, slice(row, row + count), graph.upstream(row), table.path("attn_norm", layer))
+            row += count
+        yield Reader("mlp", layer, slice(row, row + 1), graph.upstream(row), table.path("mlp_norm", layer))
+        row += 1
+    yield Reader("logits", graph.layers, slice(row, row + 1), graph.upstream(row), table.final_norm)
+
+
+def stream_at(model: Model, reader: Reader) -> Any:
+    """In a block: the stream that a reader reads, before any norm [batch, position, width]."""
+    if reader.kind == "logits":
+        return model.layers[-1].output
+    layer = model.layers[reader.layer]
+    return layer.mid if reader.kind == "mlp" and not model.sizes().parallel else layer.input
+
+
+def written(model: Model, layer: int, part: str, first: int) -> Any:
+    """In a block: what sources write to the stream, from position `first` on [source, batch, position, width].
+
+    Args:
+        model: the model.
+        layer: which layer; ignored for `input`.
+        part: `input` (the embedding), `heads` or `mlp`.
+        first: the first position wanted.
+    """
+    if part == "input":
+        return model.embed[:, first:].unsqueeze(0)
+    if part == "heads":
+        return model.layers[layer].attn.result[:, first:].permute(2, 0, 1, 3)
+    return model.layers[layer].mlp.output[:, first:].unsqueeze(0)
+
+
+def all_written(model: Model, first: int) -> Any:
+    """In a block: what every source writes, in the order of the stream graph [source, batch, position, width]."""
+    parts = [written(model, 0, "input", first)]
+    for layer in range(model.sizes().layers):
+        parts += [written(model, layer, "heads", first), written(model, layer, "mlp", first)]
+    return torch.cat(parts)
+
+
+def own_keys(model: Model, layer: int, kind: str, graph: StreamGraph) -> Any:
+    """In a block: a layer's keys or values with one head a reader of the graph [batch, position, reader, head width].
+
+    Where several query heads share one, it is repeated, not yet written: what is written back may differ by head.
+    """
+    shared = getattr(model.layers[layer].attn, kind[0])
+    groups = graph.readers // model.sizes().kv_heads
+    return shared if groups == 1 else shared.repeat_interleave(groups, 2)
+
+
+def weights_of(model: Model, reader: Reader) -> Any:
+    """In a block: the projection of each row of a reader of the attention block [row, head width, width]."""
+    weight = model.projection(reader.layer, reader.kind)
+    heads = model.sizes().heads if reader.kind == "query" else model.sizes().kv_heads
+    count = reader.rows.stop - reader.rows.start
+    return weight if count == heads else weight.repeat_interleave(count // heads, 0)
+
+
+def cut_edges(model: Model, graph: StreamGraph, corrupt: Any, cut: Any, first: int) -> None:
+    """In a block: let every reader read the corrupt values over its cut edges.
+
+    Args:
+        model: the model; a world with the clean inputs is open.
+        graph: its stream graph.
+        corrupt: what each source writes on the corrupt inputs, from `all_written` [source, batch, position, width].
+        cut: 1 where an edge is cut, 0 where it is kept, between for a mixture [destination, source].
+        first: the first position where clean and corrupt inputs differ; nothing changes before it.
+    """
+    differences = corrupt[:1] - written(model, 0, "input", first)
+    here: list[Any] = []  # what this layer's heads wrote, which its MLP reads and the next layer too
+    for reader in readers(model, graph):
+        if reader.kind in ("query", "logits") and here:
+            differences, here = torch.cat([differences, *here]), []
+        before = differences.shape[0]
+        change = torch.einsum("vu,ubpm->vbpm", cut[reader.rows, :before], differences)
+        if reader.upstream > before:
+            change = change + torch.einsum("vu,ubpm->vbpm", cut[reader.rows, before : reader.upstream], here[0])
+        _enter(model, graph, reader, change, first)
+        if reader.kind == "value":
+            sources = slice(graph.head(reader.layer, 0), graph.mlp(reader.layer))
+            here.append(corrupt[sources] - written(model, reader.layer, "heads", first))
+        elif reader.kind == "mlp":
+            source = graph.mlp(reader.layer)
+            here.append(corrupt[source : source + 1] - written(model, reader.layer, "mlp", first))
+
+
+def _enter(model: Model, graph: StreamGraph, reader: Reader, change: Any, first: int) -> None:
+    """Add a change of the stream, one a row of the reader, to what the reader makes of it."""
+    stream = stream_at(model, reader)[:, first:]
+    if reader.kind == "logits":
+        model.norm.output[:, first:] = model.call.module(reader.norm, stream + change[0])
+        return
+    layer = model.layers[reader.layer]
+    if reader.kind == "mlp":
+        changed = stream + change[0]
+        layer.mlp.input[:, first:] = changed if reader.norm is None else model.call.module(reader.norm, changed)
+        return
+    if reader.norm is not None:
+        change = model.call.module(reader.norm, stream + change) - layer.attn.input[:, first:]
+    added = torch.einsum("vbpm,vdm->bpvd", change, weights_of(model, reader))
+    if reader.kind == "query":
+        layer.attn.q[:, first:] += added
+        return
+    own = own_keys(model, reader.layer, reader.kind, graph)
+    setattr(layer.attn, reader.kind[0], torch.cat([own[:, :first], own[:, first:] + added], 1))
+
+
+def table_of(values: Float[Tensor, "edges"] | Bool[Tensor, "edges"], graph: StreamGraph) -> Tensor:
+    """One number an edge, laid out as [destination, source]; 0 where there is no edge."""
+    laid = torch.zeros(graph.n_destinations, graph.n_sources, dtype=values.dtype, device=values.device)
+    upstream = torch.tensor([place.upstream for place in graph.inputs], device=values.device)
+    laid[torch.arange(graph.n_sources, device=values.device) < upstream[:, None]] = values
+    return laid

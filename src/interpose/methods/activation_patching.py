@@ -1,0 +1,82 @@
+"""Activation patching: run the clean prompt with one unit's value from the corrupt prompt, for each unit in turn.
+
+    score(unit) = m(clean run) - m(clean run with the unit's corrupt value)        m = logit(answer) - logit(wrong)
+
+Source: Vig et al. 2020, https://arxiv.org/abs/2004.12265; Wang et al. 2022, https://arxiv.org/abs/2211.00593. This is
+the exact effect of each unit by itself; `EAP` is its first-order guess for edges.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interpose.mediators.base import Mediator, PlaceMediator, Unit, sites_of
+from interpose.mediators.edges import Edges
+from interpose.methods.base import Method
+from interpose.search.behaviour import behaviour, feed_of, logit_difference
+from interpose.search.edge_patching import EdgePatching
+from interpose.search.progress import track
+from interpose.tasks.base import Pairs
+from interpose.trace import Model
+
+
+@final
+@dataclass(frozen=True)
+class ActivationPatching(Method):
+    """The exact effect of giving each unit its corrupt value: one forward pass a unit.
+
+    Attributes:
+        batch_size: pairs in one forward pass.
+    """
+
+    batch_size: int = 16
+
+    def search(self, model: Model, pairs: Pairs, mediators: Mediator) -> Float[Tensor, " units"]:
+        """One score a unit; see `Method.score`."""
+        if isinstance(mediators, Edges):
+            return self._edges(model, pairs, mediators)
+        if isinstance(mediators, PlaceMediator):
+            return self._places(model, pairs, mediators.places(model, pairs.clean_tokens.shape[1]))
+        raise self.refuse(mediators, "It patches places (Heads(), Streams(), ...) and Edges().")
+
+    def _places(self, model: Model, pairs: Pairs, places: tuple[Unit, ...]) -> Float[Tensor, " units"]:
+        clean = behaviour(model, pairs, self.batch_size)["clean"].sum()
+        total = torch.zeros(len(places), dtype=torch.float64)
+        parts = list(pairs.batches(self.batch_size))
+        for part in parts:
+            effects = track(self._patched(model, part, places), len(places), "patching units")
+            total += torch.tensor([float(effect) for effect in effects], dtype=torch.float64)
+        return ((clean.double().cpu() - total) / len(pairs)).float()
+
+    def _patched(self, model: Model, part: Pairs, places: tuple[Unit, ...]) -> Iterator[Tensor]:
+        """The behaviour, summed over a batch, with each unit patched in turn."""
+        with model.trace(run=False) as t, t.world("corrupt", part.corrupt_batch()):
+            for site in sites_of(places):
+                model.site(site.name).save(site.name)
+        corrupt = next(model.backend.run_many([t.graph], [t.feed]))
+        graphs, feeds = [], []
+        for unit in places:
+            with model.trace(run=False) as t:
+                value = t.input("value", corrupt[unit.site.name][unit.index()])
+                with t.world("clean", part.clean_batch()):
+                    model.site(unit.site.name)[unit.index()] = value
+                    logit_difference(model, t, part).sum().save("m")
+            graphs.append(t.graph)
+            feeds.append(feed_of(t.feed, part, {}))
+        for run in model.backend.run_many(graphs, feeds):
+            yield run["m"]
+
+    def _edges(self, model: Model, pairs: Pairs, edges: Edges) -> Float[Tensor, " units"]:
+        patching = EdgePatching(model, pairs, edges, self.batch_size)
+        count = patching.graph.n_edges
+        whole = next(patching(torch.ones(1, count, dtype=torch.bool))).mean()
+        effects = []
+        for edge in track(range(count), count, "cutting edges"):
+            mask = torch.ones(1, count, dtype=torch.bool)
+            mask[0, edge] = False
+            effects.append(whole - next(patching(mask)).mean())
+        return torch.stack(effects)

@@ -1,0 +1,103 @@
+"""Circuits of edges run on a model: every edge outside the circuit carries what it carried on the corrupt prompt."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from interpose.errors import SearchError
+from interpose.graph import Feed, Graph
+from interpose.mediators.edges import Edges, all_written, cut_edges, table_of
+from interpose.search.behaviour import feed_of, first_difference, logit_difference
+from interpose.tasks.base import Pairs
+from interpose.trace import Model
+
+
+class EdgePatching:
+    """Runs circuits of edges on some pairs.
+
+    What the sources write on the corrupt prompts is computed once and kept on the device: sources x pairs x (positions
+    from the first difference) x width numbers.
+
+    Args:
+        model: the model.
+        pairs: clean and corrupt prompts with answers.
+        edges: how edges are counted.
+        batch_size: pairs in one forward pass.
+
+    Attributes:
+        graph: the stream graph whose edges the circuits are of.
+    """
+
+    def __init__(self, model: Model, pairs: Pairs, edges: Edges | None = None, batch_size: int = 32) -> None:
+        """Run the corrupt prompts once."""
+        self.model, self.graph = model, (edges or Edges()).graph(model)
+        self._parts = list(pairs.batches(batch_size))
+        self._first = first_difference(pairs)
+        self._corrupt = list(self._written_on_corrupt())
+        self._block, self._base = self._record()
+
+    def __call__(self, masks: Bool[Tensor, "circuits edges"]) -> Iterator[Float[Tensor, " examples"]]:
+        """Run circuits.
+
+        Args:
+            masks: for each circuit, which edges are kept.
+
+        Yields:
+            for each circuit, logit(answer) - logit(wrong) of every pair.
+
+        Raises:
+            SearchError: the masks are not of this graph's edges.
+        """
+        if masks.shape[-1] != self.graph.n_edges:
+            raise SearchError(f"A circuit here is a mask of {self.graph.n_edges:,} edges, not of {masks.shape[-1]:,}.")
+        runs = self.model.backend.run_many([self._block] * (len(masks) * len(self._parts)), _Feeds(self, masks))
+        for _ in masks:
+            yield torch.cat([next(runs)["m"] for _ in self._parts])
+
+    def _written_on_corrupt(self) -> Iterator[Tensor]:
+        part = self._parts[0]
+        with self.model.trace(run=False) as t, t.world("corrupt", part.corrupt_batch()):
+            all_written(self.model, self._first).save("written")
+        feeds = [t.feed.with_({"corrupt": part.corrupt_batch()}) for part in self._parts]
+        for run in self.model.backend.run_many([t.graph] * len(feeds), feeds):
+            yield run["written"]
+
+    def _record(self) -> tuple[Graph, Feed]:
+        part = self._parts[0]
+        like = table_of(torch.zeros(self.graph.n_edges, dtype=self.model.dtype), self.graph)
+        with self.model.trace(run=False) as t:
+            cut, corrupt = t.input("cut", like), t.input("corrupt", self._corrupt[0])
+            with t.world("clean", part.clean_batch()):
+                cut_edges(self.model, self.graph, corrupt, cut, self._first)
+                logit_difference(self.model, t, part).save("m")
+        return t.graph, t.feed
+
+    def feed(self, mask: Bool[Tensor, " edges"], part: int) -> Feed:
+        """What one circuit on one batch of pairs is run with."""
+        cut = table_of(1 - mask.to(self.model.dtype), self.graph)
+        pairs = self._parts[part]
+        worlds = {"clean": pairs.clean_batch()}
+        return feed_of(self._base, pairs, worlds, cut=cut, corrupt=self._corrupt[part])
+
+    @property
+    def batches(self) -> int:
+        """How many forward passes one circuit takes."""
+        return len(self._parts)
+
+
+class _Feeds(Sequence[Feed]):
+    """The feeds of many circuits, made one at a time: a sweep of thousands holds one table of edges."""
+
+    def __init__(self, patching: EdgePatching, masks: Tensor) -> None:
+        self._patching, self._masks = patching, masks
+
+    def __len__(self) -> int:
+        return len(self._masks) * self._patching.batches
+
+    def __getitem__(self, index: int) -> Feed:  # type: ignore[override]
+        if index >= len(self):
+            raise IndexError(index)
+        circuit, part = divmod(index, self._patching.batches)
+        return self._patching.feed(self._masks[circuit], part)

@@ -1,0 +1,69 @@
+"""Fresh networks from a config."""
+
+from typing import Any
+
+import pytest
+import torch
+
+import interpose as ip
+from interpose.errors import LoadError
+from interpose.loading import fresh
+
+SIZES = {"layers": 2, "width": 32, "heads": 4, "head_width": 8, "kv_heads": 4, "neurons": 48, "vocab": 50}
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "llama", "gemma3_text", "olmo2"])
+def test_one_set_of_size_names_works_for_every_family(family: str) -> None:
+    model = ip.build(family, **SIZES, positions=16, pad_token_id=0)
+    assert model.info.source == "build"
+    assert model.config.model_type == family
+    assert not model.network.training
+    assert all(parameter.requires_grad for parameter in model.network.parameters())
+    assert model.network.get_input_embeddings().weight.shape == (50, 32)
+    dims = model.dims
+    assert dims is not None
+    assert {name: getattr(dims, name) for name in SIZES} == SIZES
+    with torch.no_grad():
+        assert model.network(torch.tensor([[1, 2, 3]])).logits.shape == (1, 3, 50)
+
+
+def test_the_config_may_use_the_family_s_own_names() -> None:
+    network = fresh.stock("gpt2", n_layer=1, n_embd=16, n_head=2, vocab_size=20, activation_function="relu")
+    assert len(network.transformer.h) == 1
+    assert network.config.activation_function == "relu"
+
+
+def test_the_caller_s_seed_decides_the_weights() -> None:
+    def weights(seed: int) -> torch.Tensor:
+        torch.manual_seed(seed)
+        return fresh.stock("llama", **SIZES).model.layers[1].mlp.up_proj.weight
+
+    assert torch.equal(weights(3), weights(3))
+    assert not torch.equal(weights(3), weights(4))
+
+
+@pytest.mark.parametrize(
+    ("alias", "kind"),
+    [("pythia", "gpt_neox"), ("GPT-2", "gpt2"), ("gemma3", "gemma3_text"), ("OLMo-2", "olmo2"), ("Llama", "llama")],
+)
+def test_friendly_names(alias: str, kind: str) -> None:
+    network = fresh.stock(alias, layers=1, width=16, heads=2, head_width=8, vocab=20, pad_token_id=0)
+    assert network.config.model_type == kind
+
+
+@pytest.mark.parametrize(
+    ("family", "config", "text"),
+    [
+        ("lama", {}, "There is no family 'lama'. Nearest: llama"),
+        ("gpt2", {"layer": 2}, "A gpt2 config has no 'layer'. Nearest: layers"),
+        ("llama", {"num_layers": 2}, "A llama config has no 'num_layers'. Nearest: "),
+        ("gpt2", {"heads": 4, "kv_heads": 2}, "A gpt2 config has no 'kv_heads'."),
+        ("gpt2", {"width": 30, "heads": 4, "head_width": 8}, "A gpt2 config has no 'head_width'."),
+        ("gpt2", {"width": 30, "heads": 4, "layers": 1, "vocab": 20}, "No gpt2 can be made with {'width': 30"),
+        ("vit", {"layers": 1}, "No vit can be made with {'layers': 1}: Unrecognized configuration class"),
+    ],
+)
+def test_what_cannot_be_made_is_said(family: str, config: dict[str, Any], text: str) -> None:
+    with pytest.raises(LoadError) as caught:
+        fresh.stock(family, **config)
+    assert text in str(caught.value)
