@@ -23,7 +23,7 @@ demo: setup    ## the main job: find the circuit for a task in a real language m
 	$(BIN)/interpose locate ioi --out out/demo
 
 test: check    ## everything that must hold: the checks below, then the tests
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: setup    ## format, lint, import contracts, types, docs
 	$(BIN)/ruff format --check .

@@ -91,7 +91,10 @@ def _build() -> None:
     if not PYTHON.exists():
         _make_venv()
     LOG.write_text("", encoding="utf-8")
-    _pip(_pinned("torch"), "--constraint", LOCK.name, _pinned("torch"))
+    torch = _pinned("torch")
+    others = VENV / "constraints.txt"
+    others.write_text(LOCK.read_text(encoding="utf-8").replace(torch, ""), encoding="utf-8")
+    _pip(torch, "--constraint", str(others.relative_to(ROOT)), torch)
     _pip("everything else that requirements.lock pins", "--requirement", LOCK.name)
     _pip("interpose, from this folder", "--no-build-isolation", "--no-deps", "--editable", ".")
     READY.with_suffix(".new").write_text(_wanted(), encoding="utf-8")
@@ -156,6 +159,9 @@ def _reason(what: str, output: str) -> str:
         return (
             f"There is no network: pip reached no package index for {what}; connect, or set PIP_INDEX_URL to a mirror."
         )
+    if missing := re.search(r"requirement (\S+) \(from versions: none\)", output):
+        python = f"Python {sys.version_info.major}.{sys.version_info.minor}"
+        return f"pip found no {missing.group(1)}: there is no network, or no build of it for {python} on this machine."
     errors = [line for line in output.splitlines() if line.startswith("ERROR:")] or output.strip().splitlines()[-1:]
     return f"pip could not install {what} ({''.join(errors[:1]).removeprefix('ERROR: ')}); see .venv/setup.log."
 

@@ -87,7 +87,7 @@ def test_the_main_job_and_the_tests_set_themselves_up(checkout: Path) -> None:
         ".venv/bin/pyright",
         ".venv/bin/mkdocs",
     ]
-    assert test[-1] == ".venv/bin/python -m pytest -n 2"
+    assert test[-1] == ".venv/bin/python -m pytest -n 2 --dist loadfile"
 
 
 @pytest.mark.needs("make")

@@ -64,14 +64,14 @@ def refuse(*_):
     raise AssertionError("the network was used")
 socket.socket.connect = socket.getaddrinfo = refuse
 import torch, transformers, interpose
-start = time.perf_counter()
+start = time.process_time()
 interpose.load("smollm2-135m-instruct")
-sys.stdout.write(str(time.perf_counter() - start))
+sys.stdout.write(str(time.process_time() - start))
 """
     source = str(Path(next(iter(ip.__path__))).parent)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     run = subprocess.run([sys.executable, "-c", code, source], env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    # 3 s on two idle cores, nearly all of it the import of the model's class; the tests share theirs.
-    assert float(run.stdout) < 10
+    # Processor time, as other tests may be running: half a second, and two or three of importing the model's class.
+    assert float(run.stdout) < 8
     assert run.stderr == ""

@@ -1,5 +1,7 @@
 """A module of the user's own."""
 
+import inspect
+
 import pytest
 import torch
 
@@ -40,4 +42,4 @@ def test_a_network_of_transformers_gets_its_attention_sites() -> None:
 
 def test_what_is_no_module_is_refused_with_what_to_write() -> None:
     with pytest.raises(LoadError, match=r"ip\.wrap takes a torch\.nn\.Module and was given str\. .* ip\.load\(name\)"):
-        ip.wrap("gpt2")  # type: ignore[arg-type]
+        inspect.unwrap(ip.wrap)("gpt2")  # the tests check types, and would refuse it before wrap does

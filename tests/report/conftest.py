@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from interpose.report import circuit
+from interpose.report.circuit import CircuitFigure
 from interpose.report.evidence import Areas, ControlEstimate, Estimate, Size, Verdict
 from interpose.report.page import write
 from interpose.report.result import (
@@ -122,17 +124,17 @@ def make_edges(layers: int, heads: int, count: int, dice: random.Random) -> tupl
 
 
 def make_result(
-    layers: int = 30, heads: int = 9, *, holds: bool = True, long: bool = False, circuit: int = 5790
+    layers: int = 30, heads: int = 9, *, holds: bool = True, long: bool = False, edges: int = 5790
 ) -> Result:
     dice = random.Random(7)
     total = edge_count(layers, heads)
     curve = make_curve(total, holds, dice)
     shown = curve[5]
-    edges = make_edges(layers, heads, min(circuit, shown.edges_after_pruning), dice)
+    scored = make_edges(layers, heads, min(edges, shown.edges_after_pruning), dice)
     importance = [[dice.gauss(0, 0.006) for _ in range(heads)] for _ in range(layers)]
     mlps = [0.05 * dice.gauss(0, 1) for _ in range(layers)]
     mlps[0] = 0.62
-    chosen = Chosen.of(shown.fraction, edges)
+    chosen = Chosen.of(shown.fraction, scored)
     for node in chosen.nodes:
         if node.name.startswith("a") and abs(node.score) > 0.05:
             layer, head = node.name[1:].split(".h")
@@ -188,7 +190,7 @@ def make_result(
         chosen=chosen,
         heads=tuple(tuple(row) for row in importance),
         mlps=tuple(mlps),
-        top_edges=edges[:25],
+        top_edges=scored[:25],
         timings={"load": 2.8, "pairs": 0.6, "search": 96.2, "proof": 281.4, "report": 1.3},
         peak_memory_bytes=2_314_000_000,
         versions={"python": "3.11.7", "torch": "2.13.0+cpu", "transformers": "5.23.0", "interpose": "0.1.0"},
@@ -198,9 +200,10 @@ def make_result(
 
 KINDS: dict[str, dict[str, Any]] = {
     "holds": {},
-    "fails": {"holds": False},
-    "tiny": {"layers": 1, "heads": 1, "circuit": 5},
-    "long": {"long": True},
+    "fails": {"holds": False, "layers": 6, "heads": 4, "edges": 40},
+    "tiny": {"layers": 1, "heads": 1, "edges": 5},
+    "long": {"long": True, "layers": 3, "heads": 2, "edges": 20},
+    "flat": {"layers": 2, "heads": 32, "edges": 300},
     "large": {"layers": 80, "heads": 64},
 }
 
@@ -215,6 +218,13 @@ def make() -> Callable[..., Result]:
 def results() -> dict[str, Result]:
     """One result of each kind."""
     return {name: make_result(**settings) for name, settings in KINDS.items()}
+
+
+@pytest.fixture(scope="session")
+def drawings(results: dict[str, Result]) -> dict[str, CircuitFigure]:
+    """Their circuits drawn, made once."""
+    made = {name: circuit.figure(result) for name, result in results.items()}
+    return {name: figure for name, figure in made.items() if figure is not None}
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,8 @@
 import base64
 import hashlib
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -153,9 +155,14 @@ def test_the_prompts_mark_just_the_words_that_differ(pages: dict[str, Path]) -> 
     assert re.findall(r"<mark>(.*?)</mark>", text) == ["Tom", "Sarah"]
 
 
+def test_making_a_page_loads_no_torch() -> None:
+    code = "import sys, interpose.report; print(sorted({'torch', 'transformers', 'matplotlib'} & set(sys.modules)))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
 def test_hostile_text_stays_text(make: Callable[..., Result]) -> None:
     evil = "<script>window.pwned=1</script><img src=x onerror=alert(1)>{{ 7 * 7 }}\"'</style>"
-    data = make(layers=1, heads=1, circuit=5).model_dump()
+    data = make(layers=1, heads=1, edges=5).model_dump()
     data["question"] |= {"task": evil, "description": evil, "clean": evil, "corrupt": "", "answer": evil, "wrong": evil}
     data["model"] |= {"name": evil, "source": evil, "note": evil, "licence": evil, "weights_hash": evil}
     data["method"] = {"name": evil, "settings": {evil: evil}, "summary": evil}
@@ -184,3 +191,13 @@ def test_a_picture_without_a_browser_or_a_page_says_so(
     monkeypatch.setattr(picture.shutil, "which", lambda name: None)
     with pytest.raises(InterposeError, match="needs Chromium, but none of chromium, .* is installed"):
         picture.take(pages["tiny"], tmp_path / "a.png")
+
+
+def test_an_interval_beyond_the_plot_is_said_and_does_not_flatten_the_curve(make: Callable[..., Result]) -> None:
+    data = make(layers=1, heads=1, edges=5).model_dump()
+    data["curve"][1]["absolute"] |= {"low": -90.0, "high": 90.0}
+    text = html(Result.model_validate(data))
+    assert "Some intervals reach beyond the plot" in text
+    assert "[−90.00,\N{NO-BREAK SPACE}90.00]" in text
+    assert len(re.findall(r'class="grid"', text)) >= 6, "too few lines of the scale are left"
+    assert "Some intervals" not in html(make(layers=1, heads=1, edges=5))

@@ -118,6 +118,7 @@ def spoil(*path: Any, value: Any) -> Callable[[dict[str, Any]], None]:
         (spoil("curve", 0, "signed", value={"mean": 0, "low": 1, "high": -1}), "the interval is upside down"),
         (spoil("created", value="2026-11-22T15:30:00+01:00"), r"is not in UTC: write it with \+00:00"),
         (spoil("created", value="2026-11-22T15:30:00"), "created"),
+        (spoil("examples", "proof_split", value="train"), "both used the split 'train': a proof needs pairs that"),
         (spoil("accuracy", "rate", value=1.5), "accuracy.rate"),
         (spoil("surprise", value=1), "surprise\n.*Extra inputs are not permitted"),
         (spoil("question", "surprise", value=1), r"question\.surprise"),

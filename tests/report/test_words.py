@@ -67,7 +67,7 @@ def test_the_answer_to_a_claim_that_fails_says_so_first(results: dict[str, Resul
 
 
 def test_only_the_sizes_that_fail_are_named(make: Callable[..., Result]) -> None:
-    data = make().model_dump()
+    data = make(layers=2, heads=2, edges=20).model_dump()
     signed = data["curve"][4]["signed"]
     signed["low"] = -1.0
     data["verdict"] = {
@@ -91,6 +91,6 @@ def test_only_the_sizes_that_fail_are_named(make: Callable[..., Result]) -> None
     ],
 )
 def test_heads_are_named_by_what_they_do(heads: tuple[float, ...], says: str, make: Callable[..., Result]) -> None:
-    result = make(layers=1, heads=len(heads), circuit=5)
+    result = make(layers=1, heads=len(heads), edges=5)
     result = Result.model_validate({**result.model_dump(), "heads": [heads]})
     assert story.answer(result)[1].startswith(says)

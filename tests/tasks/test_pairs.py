@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from hypothesis import given, strategies as st
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 import interpose as ip
@@ -17,7 +17,7 @@ from interpose.tasks.base import Pairs, pairs
 unchecked_pairs = inspect.unwrap(pairs)
 unchecked_item = inspect.unwrap(Pairs.__getitem__)
 
-SHORT = ("Paul gave it to", "Kate gave it to")
+SHORT = ("Then Paul gave it to", "Then Kate gave it to")
 LONG = ("Last summer Paul and Kate worked at the bakery", "Last summer Kate and Paul worked at the bakery")
 
 
@@ -85,7 +85,7 @@ def test_to_moves_every_tensor(made):
 
 
 def test_it_says_what_it_is(model, made):
-    assert repr(made) == "Pairs(2 pairs, 4-9 tokens, task='pairs')"
+    assert repr(made) == "Pairs(2 pairs, 7-10 tokens, task='custom')"
     assert "counterfactual='abc'" in repr(ip.tasks.IOI().pairs(model, n=3, counterfactual="abc"))
 
 
@@ -94,7 +94,7 @@ def test_it_says_what_it_is(model, made):
     [
         (
             {"clean": "Paul gave it to"},
-            "clean is one text, 'Paul gave it to'; expected a list of texts. Write clean=['Paul",
+            "clean is one text, 'Paul gave it to'; expected a list of texts. Write clean=.'Paul",
         ),
         ({"clean": 7}, r"clean is of type int; expected a list of texts, as in clean=\['...', '...'\]"),
         ({"answers": [3]}, r"answers\[0\] is 3, of type int; expected a text"),
@@ -108,8 +108,8 @@ def test_it_says_what_it_is(model, made):
             r"wrong\[0\] = ' xqzvj' is \d+ tokens .* Choose an answer that this model's vocabulary has",
         ),
         (
-            {"answers": [" a"], "wrong": [" K"]},
-            r"wrong\[0\] = ' K' is 2 .* without the space in front is one .*write 'K'",
+            {"wrong": [" 7"]},
+            r"wrong\[0\] = ' 7' is 2 .* without the space in front is one .*write '7'",
         ),
     ],
 )
@@ -143,7 +143,7 @@ def test_other_misuse_is_explained(made):
         pairs(SimpleNamespace(tokenizer=None), ["a"], ["b"], [" c"], [" d"])
     with pytest.raises(TaskError, match=r"takes a slice, not 1.* Write pairs\[3:4\] for one pair"):
         unchecked_item(made, 1)
-    with pytest.raises(TaskError, match="keep\\(\\) got 3 values for 2 pairs"):
+    with pytest.raises(TaskError, match="keep\\(\\) got 3 values for 2 pairs; expected one True or False for each"):
         made.keep(torch.tensor([True, False, True]))
     with pytest.raises(TaskError, match="at least one pair a batch, but size is 0"):
         next(made.batches(0))
@@ -153,8 +153,11 @@ def test_a_vocabulary_that_marks_the_start_of_a_text_still_gives_one_token_answe
     # As the first Llama models do: a space is put before every text, so " b" alone becomes two tokens and "b" one.
     words = {"[UNK]": 0, "▁": 1, "▁a": 2, "▁b": 3, "▁c": 4}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]")
     assert fast(" b", add_special_tokens=False)["input_ids"] != [3]
     got = pairs(SimpleNamespace(tokenizer=fast), ["a b c"], ["a c c"], [" b"], [" c"])
+    with pytest.raises(TaskError, match=r"wrong\[0\] = ' zebra' is not in this model's vocabulary"):
+        pairs(SimpleNamespace(tokenizer=fast), ["a b c"], ["a c c"], [" b"], [" zebra"])
     assert (got.answers.tolist(), got.wrong.tolist(), got.clean_tokens.tolist()) == ([3], [4], [[2, 3, 4]])

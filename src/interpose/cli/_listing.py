@@ -3,7 +3,6 @@
 import itertools
 from dataclasses import dataclass
 
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -107,4 +106,4 @@ def _explain(row: Row) -> None:
     for fact, value in row.facts.items():
         facts.add_row(Text(fact, style="dim"), str(value))
     screen.print(facts)
-    screen.print(Padding(Text(f"\n{row.doc}"), (0, 0, 0, 2)))
+    screen.print(Text(f"\n{row.doc}"))

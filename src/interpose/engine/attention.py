@@ -6,7 +6,7 @@ result is replaced only when one of them is written.
 
 from collections.abc import Callable
 from copy import copy
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -21,6 +21,7 @@ Tap = Callable[[str, Tensor], tuple[Tensor, bool]]
 _REFUSED = ("indices", "block_indices", "cache")
 
 
+@runtime_checkable
 class Attention(Protocol):
     """How a model library lets one copy of an attention module call another kernel."""
 
@@ -51,15 +52,24 @@ def tapped(tap: Tap, needs_scores: bool) -> Callable[..., tuple[Tensor, Tensor |
             return stock(module, query, key, value, mask, **kwargs)
         scores = attention_scores(module, query, key, mask, **kwargs)
         scores, scores_written = tap("scores", scores)
-        pattern = softmax(scores, query.dtype, kwargs.get("s_aux"))
+        pattern = _blind(softmax(scores, query.dtype, kwargs.get("s_aux")), mask)
         pattern, pattern_written = tap("pattern", pattern)
         if not (scores_written or pattern_written):
             return stock(module, query, key, value, mask, **kwargs)
+        pattern = torch.nn.functional.dropout(pattern, kwargs.get("dropout", 0.0), module.training)
         groups = pattern.shape[1] // value.shape[1]
         mixed = torch.matmul(pattern, value.repeat_interleave(groups, 1))
         return mixed.transpose(1, 2).contiguous(), pattern
 
     return attend
+
+
+def _blind(pattern: Tensor, mask: Tensor | None) -> Tensor:
+    """Rows that may see nothing (padding) attend to nothing where the mask is boolean, as in torch's own kernels."""
+    if mask is None or mask.dtype != torch.bool:
+        return pattern
+    sees = mask[..., : pattern.shape[-1]].any(-1, keepdim=True)
+    return pattern if bool(sees.all()) else pattern.masked_fill(~sees, 0.0)
 
 
 def _same_heads(module: Any, query: Tensor, key: Tensor, value: Tensor) -> tuple[Any, Tensor, Tensor]:

@@ -7,7 +7,7 @@ the difference, so that writing back what was read changes no bit.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from interpose.errors import RunError
 from interpose.models import Place
 
 
+@runtime_checkable
 class Run(Protocol):
     """What a lens may ask of the run it is used in."""
 
@@ -53,7 +54,9 @@ def lens(place: Place) -> Lens:
         case "heads":
             return Lens(lambda raw, run: raw.unflatten(-1, (place.heads, -1)), lambda raw, old, new: new.flatten(-2))
         case "blocks":
-            return Lens(lambda raw, run: raw.chunk(3, -1)[place.part].unflatten(-1, (place.heads, -1)), _put_block(place))
+            return Lens(
+                lambda raw, run: raw.chunk(3, -1)[place.part].unflatten(-1, (place.heads, -1)), _put_block(place)
+            )
         case "fused":
             return Lens(lambda raw, run: raw.unflatten(-1, (place.heads, 3, -1))[..., place.part, :], _put_fused(place))
         case "mid":

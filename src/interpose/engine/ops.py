@@ -6,8 +6,21 @@ from typing import Any
 import torch
 
 from interpose.errors import GraphError
-from interpose.graph.nodes import Dots, Dtype, Ref, Slice
-from interpose.graph.ops import OPS
+from interpose.graph.nodes import (
+    Call,
+    Constant,
+    Dots,
+    Dtype,
+    Input,
+    Node,
+    Op,
+    Ref,
+    Save,
+    Slice,
+    Weight,
+    references,
+)
+from interpose.graph.ops import NETWORK, OPS
 
 
 def getitem(base: Any, where: Any) -> Any:
@@ -26,78 +39,37 @@ def setitem(base: Any, where: Any, value: Any) -> Any:
         return changed
     key = where[0] if isinstance(where, tuple) and len(where) == 1 else where
     if isinstance(base, dict):
+        key = list(base)[key] if isinstance(key, int) else key
         return type(base)(**{**base, key: value})
     elements = list(base)
     elements[key] = value
-    return type(base)(elements)
+    return type(base)(elements) if type(base) in (tuple, list) else type(base)(*elements)
 
 
 def _bind(name: str) -> Callable[..., Any]:
-    for holder in (torch, torch.nn.functional, torch.linalg, torch.Tensor):
+    for holder in (_FIRST.get(name, torch), torch, torch.Tensor, torch.nn.functional, torch.linalg):
         found = getattr(holder, name, None)
-        if found is not None:
+        if callable(found):
             return found
     raise GraphError(f"This torch ({torch.__version__}) has no operation named {name!r}.")
 
 
-def _transpose_last(value: torch.Tensor) -> torch.Tensor:
-    return value.transpose(-1, -2)
+_FIRST: dict[str, Any] = dict.fromkeys(NETWORK - {"softmax", "log_softmax"}, torch.nn.functional)
+_FIRST |= dict.fromkeys(("svd", "qr", "eigh", "solve", "pinv", "cholesky"), torch.linalg)
+# The methods take sizes and axes one by one or together; the functions only together.
+_FIRST |= dict.fromkeys(("permute", "reshape", "flip", "tile", "movedim", "unflatten"), torch.Tensor)
+"""Where a name is looked up first, since it means something a little different in torch itself."""
 
-
-FUNCTIONS: dict[str, Callable[..., Any]] = {
-    name: _bind(name) for name in OPS - {"getitem", "setitem", "mT", "mH", "T", "one_hot", "bool", "long", "int", "half"}
-}
-"""What runs for each name."""
-FUNCTIONS |= {
+_OURS: dict[str, Callable[..., Any]] = {
     "getitem": getitem,
     "setitem": setitem,
-    "mT": _transpose_last,
+    "mT": lambda value: value.transpose(-1, -2),
     "mH": torch.Tensor.adjoint,
     "T": lambda value: value.T,
-    "one_hot": torch.nn.functional.one_hot,
-    "bool": torch.Tensor.bool,
-    "long": torch.Tensor.long,
-    "int": torch.Tensor.int,
-    "half": torch.Tensor.half,
-    "float": torch.Tensor.float,
-    "double": torch.Tensor.double,
-    "bfloat16": torch.Tensor.bfloat16,
-    "layer_norm": torch.nn.functional.layer_norm,
-    "normalize": torch.nn.functional.normalize,
-    "softmax": torch.nn.functional.softmax,
-    "log_softmax": torch.nn.functional.log_softmax,
-    "embedding": torch.nn.functional.embedding,
-    "group_norm": torch.nn.functional.group_norm,
-    "rms_norm": torch.nn.functional.rms_norm,
-    "norm": torch.norm,
-    # The methods take sizes and axes one by one or together; the functions only together.
-    **{name: getattr(torch.Tensor, name) for name in ("permute", "reshape", "flip", "tile", "movedim", "unflatten")},
 }
 
-
-def resolve(value: Any, lookup: Callable[[int], Any]) -> Any:
-    """Replace every reference inside an argument by its value.
-
-    Args:
-        value: an argument of a node.
-        lookup: the value of a node, by index.
-
-    Returns:
-        what torch is to be called with.
-    """
-    match value:
-        case Ref(index=index):
-            return lookup(index)
-        case tuple():
-            return tuple(resolve(item, lookup) for item in value)
-        case Slice(start=start, stop=stop, step=step):
-            return slice(resolve(start, lookup), resolve(stop, lookup), resolve(step, lookup))
-        case Dots():
-            return Ellipsis
-        case Dtype(name=name):
-            return DTYPES[name]
-    return value
-
+FUNCTIONS: dict[str, Callable[..., Any]] = {name: _OURS.get(name) or _bind(name) for name in OPS}
+"""What runs for each name."""
 
 DTYPES: dict[str, torch.dtype] = {
     str(dtype).removeprefix("torch."): dtype
@@ -107,3 +79,107 @@ DTYPES: dict[str, torch.dtype] = {
     )
 }
 """Number types by name."""
+
+_FRESH = frozenset(
+    [
+        "setitem",
+        "add",
+        "sub",
+        "rsub",
+        "mul",
+        "div",
+        "where",
+        "lerp",
+        "addcmul",
+        "addcdiv",
+        "clamp",
+        "neg",
+        "abs",
+        "pow",
+        "exp",
+        "sqrt",
+        "square",
+        "matmul",
+        "sum",
+        "mean",
+        "zeros_like",
+        "ones_like",
+        "full_like",
+        "masked_fill",
+        "index_put",
+        "stack",
+    ]
+)
+"""Operations whose result is always memory of its own."""
+
+Lookup = Callable[[int], Any]
+
+
+def is_fresh(node: Node) -> bool:
+    """Whether nothing else can hold the memory of what a node gives."""
+    return isinstance(node, Op) and node.name in _FRESH
+
+
+def evaluator(node: Node) -> Callable[[Any], Any] | None:
+    """How a node is made from other nodes' values, in a run (`interpose.engine.values.Values`).
+
+    Args:
+        node: any node.
+
+    Returns:
+        a function of the run; None for reads, writes and gradients, which happen elsewhere.
+    """
+    match node:
+        case Op():
+            function, args = FUNCTIONS[node.name], resolver(node.args)
+            if not node.kwargs:
+                return lambda run: function(*args(run.get))
+            names, named = [name for name, _ in node.kwargs], resolver(tuple(value for _, value in node.kwargs))
+            return lambda run: function(*args(run.get), **dict(zip(names, named(run.get), strict=True)))
+        case Call(module=path):
+            args = resolver(node.args)
+            return lambda run: run.network.get_submodule(path)(*args(run.get))
+        case Save(name=name, value=Ref(index=index)):
+            return lambda run: run.save(name, index)
+        case Weight(path=path):
+            return lambda run: run.weight(path)
+        case Constant(ref=name) | Input(name=name):
+            return lambda run: run.given(name)
+    return None
+
+
+def resolver(value: Any) -> Callable[[Lookup], Any]:
+    """How an argument of a node becomes what torch is called with.
+
+    Args:
+        value: an argument of a node, or all of them.
+
+    Returns:
+        a function that replaces every reference inside by its value, given how to look a node's value up.
+    """
+    if next(references(value), None) is None:
+        plain = _plain(value)
+        return lambda lookup: plain
+    match value:
+        case Ref(index=index):
+            return lambda lookup: lookup(index)
+        case tuple():
+            parts = [resolver(item) for item in value]
+            return lambda lookup: tuple([part(lookup) for part in parts])
+        case Slice(start=start, stop=stop, step=step):
+            bounds = [resolver(bound) for bound in (start, stop, step)]
+            return lambda lookup: slice(*[bound(lookup) for bound in bounds])
+    raise GraphError(f"A {type(value).__name__} cannot be an argument of a node.")
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case tuple():
+            return tuple(_plain(item) for item in value)
+        case Slice(start=start, stop=stop, step=step):
+            return slice(start, stop, step)
+        case Dots():
+            return Ellipsis
+        case Dtype(name=name):
+            return DTYPES[name]
+    return value

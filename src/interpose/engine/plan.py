@@ -4,34 +4,42 @@ Compiling finds which nodes are needed, in which order the worlds run, and, for 
 what happens there in program order. A plan holds no tensor and is replayed with any feed.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
+from interpose.engine.lenses import Lens, lens
+from interpose.engine.ops import evaluator
 from interpose.errors import GraphError
-from interpose.graph.nodes import Gradient, Graph, Read, Save, Write, references
+from interpose.graph.nodes import Gradient, Graph, Op, Read, Save, World, Write, references
 from interpose.graph.sites import Site
 from interpose.models import Dims, Family, Place
 
 Anchor = tuple[str, str]
 """A module's path and the side of it that is tapped: input, inputs, output or attention."""
 
-_ORDER = {"raw": 0, "result": 2, "mid": 4, "scores": 5, "pattern": 6}
+_STAGES = {"result": 0, "mid": 2, "scores": 3, "pattern": 4}
+"""What is made of another tensor of the same module comes before it, or after; all other forms are that tensor itself."""
 
 
 @dataclass(frozen=True)
 class Tap:
-    """What happens at one site of one world.
+    """What happens at one site of one world, in one go.
 
     Attributes:
         site: the site.
         place: where it lives; a form of `raw` is the module's own value.
-        nodes: indices of its reads and writes, in program order.
+        lens: how the site's value is found there.
+        steps: its reads and writes in program order: the node's index, and the write (None for a read).
+        number: counts the sites of the world.
     """
 
     site: Site
     place: Place
-    nodes: tuple[int, ...]
+    lens: Lens
+    steps: tuple[tuple[int, Write | None], ...]
+    number: int
 
 
 @dataclass(frozen=True)
@@ -39,18 +47,27 @@ class WorldPlan:
     """What happens in one call of the model.
 
     Attributes:
-        name: the world.
+        world: the world.
+        sites: every site that must be reached.
         taps: for each tapped side of a module, its sites.
-        captures: values wanted at other places by the forms `mid` and `result`, as (anchor, place).
+        captures: values wanted at other places by the forms `mid` and `result`.
+        wanted: how many taps want each of them.
         stoppable: nothing after the last tap is needed, and every tap is known to run once.
         gradients: the call is part of a derivative.
     """
 
-    name: str
+    world: World
+    sites: tuple[Site, ...]
     taps: dict[Anchor, tuple[Tap, ...]]
     captures: dict[Anchor, tuple[Place, ...]]
+    wanted: dict[Place, int]
     stoppable: bool
     gradients: bool
+
+    @property
+    def name(self) -> str:
+        """The world's name."""
+        return self.world.name
 
 
 @dataclass(frozen=True)
@@ -63,26 +80,32 @@ class Plan:
         sources: nodes that wait for nothing, made before any world runs.
         depends: for each node, the distinct nodes it uses.
         uses: for each node, the needed nodes that use it.
-        waits: for each needed node, how many distinct nodes it waits for.
+        waits: for each node, how many distinct nodes it waits for.
+        evaluators: for each node that is made from other nodes' values, how.
         targets: nodes that something is differentiated by.
         derivatives: for each differentiated number, the gradients asked of it.
+        higher: gradients that another differentiated number rests on.
     """
 
     graph: Graph
     worlds: tuple[WorldPlan, ...]
     sources: tuple[int, ...]
     depends: tuple[tuple[int, ...], ...]
-    uses: dict[int, tuple[int, ...]]
-    waits: dict[int, int]
+    uses: tuple[tuple[int, ...], ...]
+    waits: tuple[int, ...]
+    evaluators: tuple[Callable[[Any], Any] | None, ...]
     targets: frozenset[int]
     derivatives: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    higher: frozenset[int] = frozenset()
 
     def __str__(self) -> str:
         """What will run, in order."""
         lines = []
         for world in self.worlds:
             note = " with gradients" if world.gradients else ""
-            lines.append(f'forward pass "{world.name}"{note}' + (", stops after the last site" if world.stoppable else ""))
+            lines.append(
+                f'forward pass "{world.name}"{note}' + (", stops after the last site" if world.stoppable else "")
+            )
             for (module, side), taps in world.taps.items():
                 lines += [f"  {module or 'the model'} ({side}): {tap.site}" for tap in taps]
         return "\n".join(lines)
@@ -118,16 +141,18 @@ def compile_graph(graph: Graph, family: Family | None, dims: Dims | None) -> Pla
     # A world without a target above it, or below the number differentiated, runs without gradients.
     differentiated = {graph.nodes[i].world for i in reached if isinstance(graph.nodes[i], Read | Write)}  # type: ignore[union-attr]
     differentiated |= _written_by(graph, reached, needed, depends)
-    worlds = tuple(_world_plan(graph, name, needed, family, dims, name in differentiated) for name in order)
+    places = {site: place_of(site, family, dims) for site in _sites(graph, needed)}
     return Plan(
         graph=graph,
-        worlds=worlds,
+        worlds=tuple(_world_plan(graph, name, needed, places, name in differentiated) for name in order),
         sources=tuple(i for i in sorted(needed) if not depends[i] and not isinstance(graph.nodes[i], Read)),
         depends=tuple(depends),
-        uses={index: tuple(users) for index, users in uses.items()},
-        waits={index: len(depends[index]) for index in needed},
+        uses=tuple(tuple(uses[index]) for index in range(len(graph.nodes))),
+        waits=tuple(len(used) for used in depends),
+        evaluators=tuple(evaluator(node) for node in graph.nodes),
         targets=frozenset(node.wrt.index for node in gradients.values()),
         derivatives={of: tuple(indices) for of, indices in derivatives.items()},
+        higher=frozenset(i for i in gradients if i in _ancestors(derivatives, depends, stop=_detached(graph))),
     )
 
 
@@ -151,15 +176,26 @@ def _needed(graph: Graph, depends: list[tuple[int, ...]]) -> set[int]:
     return needed
 
 
-def _ancestors(starts: Iterable[int], depends: list[tuple[int, ...]]) -> set[int]:
+def _ancestors(starts: Iterable[int], depends: list[tuple[int, ...]], stop: frozenset[int] = frozenset()) -> set[int]:
+    """The nodes that some nodes rest on, themselves included; what lies above one in `stop` does not count."""
     found: set[int] = set()
     stack = list(starts)
     while stack:
         index = stack.pop()
         if index not in found:
             found.add(index)
-            stack.extend(depends[index])
+            if index not in stop:
+                stack.extend(depends[index])
     return found
+
+
+def _detached(graph: Graph) -> frozenset[int]:
+    return frozenset(i for i, node in enumerate(graph.nodes) if isinstance(node, Op) and node.name == "detach")
+
+
+def _sites(graph: Graph, needed: set[int]) -> Iterable[Site]:
+    """The sites in the order in which they are first named, so that errors are about the first."""
+    return dict.fromkeys(node.site for i in sorted(needed) if isinstance(node := graph.nodes[i], Read | Write))
 
 
 def _written_by(graph: Graph, reached: set[int], needed: set[int], depends: list[tuple[int, ...]]) -> set[str]:
@@ -197,31 +233,38 @@ def _world_order(graph: Graph, needed: set[int], depends: list[tuple[int, ...]])
     return order
 
 
-def _world_plan(
-    graph: Graph, name: str, needed: set[int], family: Family | None, dims: Dims | None, gradients: bool
-) -> WorldPlan:
-    nodes: dict[Site, list[int]] = defaultdict(list)
-    for index, node in enumerate(graph.nodes):
-        if index in needed and isinstance(node, Read | Write) and node.world == name:
-            nodes[node.site].append(index)
+def _world_plan(graph: Graph, name: str, needed: set[int], places: dict[Site, Place], gradients: bool) -> WorldPlan:
     taps: dict[Anchor, list[Tap]] = defaultdict(list)
     captures: dict[Anchor, list[Place]] = defaultdict(list)
-    for site, indices in nodes.items():
-        place = place_of(site, family, dims)
-        taps[place.module, place.side].append(Tap(site, place, tuple(indices)))
-        if place.kernel and any(isinstance(graph.nodes[index], Write) for index in indices):
+    numbers: dict[Site, int] = {}
+    for index, node in enumerate(graph.nodes):
+        if index not in needed or not isinstance(node, Read | Write) or node.world != name:
+            continue
+        place, found = places[node.site], taps[places[node.site].module, places[node.site].side]
+        step = (index, node if isinstance(node, Write) else None)
+        number = numbers.setdefault(node.site, len(numbers))
+        if found and found[-1].site == node.site:
+            found[-1] = Tap(node.site, place, found[-1].lens, (*found[-1].steps, step), number)
+        else:
+            found.append(Tap(node.site, place, lens(place), (step,), number))
+        if place.kernel and isinstance(node, Write):
             taps[place.kernel, "attention"] += []
         for _, other in place.also:
-            captures[other.module, other.side].append(other)
-    for found in taps.values():
-        found.sort(key=lambda tap: _ORDER.get(tap.place.form, 3))
+            if other not in captures[other.module, other.side]:
+                captures[other.module, other.side].append(other)
     return WorldPlan(
-        name=name,
-        taps={anchor: tuple(found) for anchor, found in taps.items()},
+        world=next(world for world in graph.worlds if world.name == name),
+        sites=tuple(numbers),
+        taps={anchor: tuple(sorted(found, key=_stage)) for anchor, found in taps.items()},
         captures={anchor: tuple(found) for anchor, found in captures.items()},
-        stoppable=all(not site.part or site.call is not None for site in nodes),
+        wanted=Counter(other for found in taps.values() for tap in found for _, other in tap.place.also),
+        stoppable=all(not site.part or site.call is not None for site in numbers),
         gradients=gradients,
     )
+
+
+def _stage(tap: Tap) -> int:
+    return _STAGES.get(tap.place.form, 1)
 
 
 def place_of(site: Site, family: Family | None, dims: Dims | None) -> Place:

@@ -1,17 +1,22 @@
 """The values of one run: each is made as soon as it can be and dropped after its last use."""
 
-from typing import Any
+from typing import Any, final
 
 import torch
 from torch import Tensor
 
-from interpose.engine.ops import FUNCTIONS, resolve
+from interpose.engine.ops import is_fresh
 from interpose.engine.plan import Plan
 from interpose.errors import InterposeError, RunError
 from interpose.graph.feed import Feed
-from interpose.graph.nodes import Call, Constant, Gradient, Input, Node, Op, Save, Weight, Write
+from interpose.graph.nodes import Gradient, Op
 
 
+class Overwritten(Exception):
+    """The network changed a value in place after it was read; the run must be done again with copies."""
+
+
+@final
 class Values:
     """The values of a plan's nodes in one run.
 
@@ -20,48 +25,111 @@ class Values:
         feed: the tensors of its inputs and constants.
         network: the stock network, for weights and calls of its modules.
         device: where tensors of the feed are moved to.
+        copies: keep copies of what is read, since the network changes tensors in place.
     """
 
-    def __init__(self, plan: Plan, feed: Feed, network: torch.nn.Module, device: torch.device) -> None:
-        """Make everything that waits for no world."""
-        self.plan, self.feed, self.network, self.device = plan, feed, network, device
+    def __init__(self, plan: Plan, feed: Feed, network: torch.nn.Module, device: torch.device, copies: bool) -> None:
+        """Nothing is made yet."""
+        self.plan, self.feed, self.network, self.device, self.copies = plan, feed, network, device, copies
         self.saved: dict[str, Any] = {}
         self._known: dict[int, Any] = {}
-        self._waits = dict(plan.waits)
-        self._uses_left = {index: len(users) for index, users in plan.uses.items()}
+        self._versions: dict[int, int] = {}
+        self._kept: list[tuple[Tensor, int]] = []
+        self._waits = list(plan.waits)
+        self._left = [len(users) for users in plan.uses]
         self._derived: set[int] = set()
-        with torch.set_grad_enabled(bool(plan.derivatives)):
-            for index in plan.sources:
-                self.set(index, self._made(index))
+        self._foreign: set[int] = set()
+        self._versioned = not torch.is_inference_mode_enabled()
+
+    def start(self) -> None:
+        """Make everything that waits for no world."""
+        with torch.set_grad_enabled(bool(self.plan.derivatives)):
+            for index in self.plan.sources:
+                value = self._made(index)
+                if isinstance(value, Tensor):
+                    self._foreign.add(value.untyped_storage()._cdata)
+                self._set_all(index, value)
 
     def known(self, index: int) -> bool:
         """Whether a node's value has been made, and not yet dropped."""
         return index in self._known
 
     def get(self, index: int) -> Any:
-        """The value of a node that has been made."""
-        return self._known[index]
+        """The value of a node that has been made.
 
-    def take(self, index: int, of: int) -> Any:
-        """The value of node `of`, for its user `index`, which then needs it no more."""
-        value = self._known[of]
-        self._release(of)
+        Raises:
+            Overwritten: the network has changed it since it was read.
+        """
+        value = self._known[index]
+        if index in self._versions and value._version != self._versions[index]:
+            raise Overwritten
         return value
 
-    def set(self, index: int, value: Any) -> None:
-        """Record a node's value and make everything that now can be.
+    def read(self, index: int, value: Any) -> Any:
+        """Record what was found at a site.
 
         Args:
-            index: the node.
-            value: its value; already a target's leaf where something is differentiated by it.
+            index: the node that reads it.
+            value: what was found.
+
+        Returns:
+            what the network goes on with.
         """
-        stack = [(index, value)]
-        while stack:
-            index, value = stack.pop()
-            self._known[index] = value
-            stack.extend(reversed(self._ready_after(index)))
-            if not self._uses_left.get(index, 0):
-                self._known.pop(index, None)
+        found = self.as_target(index, value)
+        on = copied(found) if self.copies else found
+        self._set_all(index, found)
+        return on
+
+    def take(self, index: int, of: int) -> Any:
+        """The value of node `of` for the write `index`, as memory that the network may change."""
+        value, only = self.get(of), len(self.plan.uses[of]) == 1
+        self._release(of)
+        if not isinstance(value, Tensor) or (
+            only and of not in self.plan.targets and is_fresh(self.plan.graph.nodes[of])
+        ):
+            return value
+        return value.clone()
+
+    def finish(self) -> dict[str, Any]:
+        """The saved values.
+
+        Raises:
+            Overwritten: the network has changed one of them since it was read.
+        """
+        if any(value._version != version for value, version in self._kept):
+            raise Overwritten
+        return self.saved
+
+    def save(self, name: str, index: int) -> None:
+        """Keep a node's value under a name, without its derivative."""
+        value = detach(self.get(index))
+        if isinstance(value, Tensor):
+            value = self._own(value)
+            if index in self._versions:
+                self._kept.append((value, value._version))
+        self.saved[name] = value
+
+    def _own(self, value: Tensor) -> Tensor:
+        """The value in memory that is neither much larger than it nor the model's weights or the feed's tensors."""
+        storage = value.untyped_storage()
+        wasteful = storage.nbytes() > 2 * value.numel() * value.element_size()
+        return value.clone() if wasteful or storage._cdata in self._foreign else value
+
+    def weight(self, path: str) -> Tensor:
+        """A parameter or buffer of the network."""
+        for find in (self.network.get_parameter, self.network.get_buffer):
+            try:
+                return find(path)
+            except AttributeError:
+                continue
+        raise RunError(f"The model has no weight at {path!r}.")
+
+    def given(self, name: str) -> Any:
+        """A tensor of the feed, on the model's device."""
+        if name not in self.feed.tensors:
+            raise RunError(f"The feed has no tensor named {name!r}; it has {sorted(self.feed.tensors)}.")
+        value = self.feed.tensors[name]
+        return value.to(self.device) if isinstance(value, Tensor) else value
 
     def as_target(self, index: int, value: Any) -> Any:
         """The value as something can be differentiated by it: a leaf, or an alias of its own; else unchanged.
@@ -77,68 +145,59 @@ class Values:
             )
         return value.view_as(value) if value.requires_grad else value.detach().requires_grad_(True)
 
-    def _ready_after(self, index: int) -> list[tuple[int, Any]]:
-        ready: list[tuple[int, Any]] = []
-        for user in self.plan.uses.get(index, ()):
-            self._waits[user] -= 1
-            if self._waits[user] == 0 and not isinstance(self.plan.graph.nodes[user], Write | Gradient):
-                ready.append((user, self._made(user)))
-        if index in self.plan.targets or index in self.plan.derivatives:
+    def _set_all(self, index: int, value: Any) -> None:
+        """Record a value, and make everything that now can be; a stack, since programs may be long chains."""
+        todo: list[int] = []
+        self._set(index, value, todo)
+        while todo:
+            index = todo.pop()
+            self._set(index, self._made(index), todo)
+
+    def _set(self, index: int, value: Any, todo: list[int]) -> None:
+        self._known[index] = value
+        if self._versioned and isinstance(value, Tensor):
+            self._versions[index] = value._version
+        waits, evaluators = self._waits, self.plan.evaluators
+        for user in reversed(self.plan.uses[index]):
+            waits[user] -= 1
+            if not waits[user] and evaluators[user] is not None:
+                todo.append(user)
+        if self.plan.derivatives and (index in self.plan.targets or index in self.plan.derivatives):
             for number in self.plan.derivatives:
                 if number not in self._derived and self._differentiable(number):
-                    ready.extend(self._derive(number))
-        return ready
+                    for gradient, found in self._derive(number):
+                        self._set(gradient, found, todo)
+        if not self._left[index]:
+            self._forget(index)
 
     def _made(self, index: int) -> Any:
-        node = self.plan.graph.nodes[index]
+        evaluate = self.plan.evaluators[index]
+        assert evaluate is not None
         try:
-            return self.as_target(index, self._evaluate(node))
-        except InterposeError:
+            return self.as_target(index, evaluate(self))
+        except (InterposeError, Overwritten):
             raise
         except Exception as error:
+            node = self.plan.graph.nodes[index]
             what = node.name if isinstance(node, Op) else f"calling {getattr(node, 'module', type(node).__name__)}"
             raise RunError(f"{node.at}: {what} failed: {error}") from error
         finally:
             for used in self.plan.depends[index]:
                 self._release(used)
 
-    def _evaluate(self, node: Node) -> Any:
-        match node:
-            case Op():
-                named = {name: resolve(value, self.get) for name, value in node.kwargs}
-                return FUNCTIONS[node.name](*resolve(node.args, self.get), **named)
-            case Call():
-                return self.network.get_submodule(node.module)(*(self.get(ref.index) for ref in node.args))
-            case Save():
-                self.saved[node.name] = detach(self.get(node.value.index))
-                return None
-            case Weight():
-                return self._weight(node)
-            case Constant(ref=name) | Input(name=name):
-                if name not in self.feed.tensors:
-                    raise RunError(f"The feed has no tensor named {name!r}; it has {sorted(self.feed.tensors)}.")
-                value = self.feed.tensors[name]
-                return value.to(self.device) if isinstance(value, Tensor) else value
-        raise RunError(f"A {type(node).__name__} node cannot be evaluated by itself.")
-
-    def _weight(self, node: Weight) -> Tensor:
-        for find in (self.network.get_parameter, self.network.get_buffer):
-            try:
-                return find(node.path)
-            except AttributeError:
-                continue
-        raise RunError(f"{node.at}: the model has no weight at {node.path!r}.")
-
     def _release(self, index: int) -> None:
-        self._uses_left[index] -= 1
-        if self._uses_left[index] == 0:
-            self._known.pop(index, None)
+        self._left[index] -= 1
+        if not self._left[index]:
+            self._forget(index)
+
+    def _forget(self, index: int) -> None:
+        self._known.pop(index, None)
+        self._versions.pop(index, None)
 
     def _differentiable(self, number: int) -> bool:
-        return number in self._known and all(self.wrt(i) in self._known for i in self.plan.derivatives[number])
+        return number in self._known and all(self._wrt(i) in self._known for i in self.plan.derivatives[number])
 
-    def wrt(self, index: int) -> int:
-        """The node that gradient node `index` differentiates by."""
+    def _wrt(self, index: int) -> int:
         node = self.plan.graph.nodes[index]
         assert isinstance(node, Gradient)
         return node.wrt.index
@@ -150,18 +209,34 @@ class Values:
         value, at = self._known[number], self.plan.graph.nodes[indices[0]].at
         if not isinstance(value, Tensor) or value.numel() != 1:
             raise RunError(f"{at}: ip.grad needs a single number; sum or index its first argument.")
-        unconnected = f"{at}: the number does not depend on the value it is differentiated by."
         if not value.requires_grad:
-            raise RunError(unconnected)
-        again = len(self._derived) < len(self.plan.derivatives)
-        targets = [self._known[self.wrt(index)] for index in indices]
-        found = torch.autograd.grad(value.sum(), targets, retain_graph=again, allow_unused=True)
-        if any(gradient is None for gradient in found):
-            raise RunError(unconnected)
-        for index in indices:
+            raise RunError(f"{at}: the number does not depend on the value it is differentiated by.")
+        found = self._backward(value, indices, at)
+        for index, gradient in zip(indices, found, strict=True):
+            if gradient is None:
+                at = self.plan.graph.nodes[index].at
+                raise RunError(f"{at}: the number does not depend on the value it is differentiated by.")
             for used in self.plan.depends[index]:
                 self._release(used)
-        return [(i, self.as_target(i, gradient)) for i, gradient in zip(indices, found, strict=True)]
+        return [(index, self.as_target(index, gradient)) for index, gradient in zip(indices, found, strict=True)]
+
+    def _backward(self, value: Tensor, indices: tuple[int, ...], at: str) -> tuple[Tensor | None, ...]:
+        again = len(self._derived) < len(self.plan.derivatives)
+        higher = not self.plan.higher.isdisjoint(indices)
+        targets = [self._known[self._wrt(index)] for index in indices]
+        try:
+            return torch.autograd.grad(
+                value.sum(), targets, retain_graph=again or higher, create_graph=higher, allow_unused=True
+            )
+        except Exception as error:
+            raise RunError(f"{at}: the gradient failed: {error}") from error
+
+
+def copied(value: Any) -> Any:
+    """The value in memory of its own; structures keep their kind."""
+    if isinstance(value, Tensor):
+        return value.clone()
+    return type(value)([copied(item) for item in value]) if type(value) in (tuple, list) else value
 
 
 def detach(value: Any) -> Any:
@@ -174,4 +249,3 @@ def detach(value: Any) -> Any:
         items = [detach(item) for item in value]
         return type(value)(items) if type(value) in (tuple, list) else type(value)(*items)
     return value
-

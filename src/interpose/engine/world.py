@@ -1,52 +1,64 @@
 """One call of the network: what happens where its tapped modules are reached."""
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, final
 
 import torch
 from torch import Tensor
 
-from interpose.engine.lenses import RAW, Lens, lens
-from interpose.engine.plan import Anchor, WorldPlan
+from interpose.engine.plan import Tap, WorldPlan
 from interpose.engine.values import Values
-from interpose.errors import RunError
-from interpose.graph.nodes import Node, Read, Write
+from interpose.errors import RunError, ShapeError
+from interpose.graph.nodes import Node, Write
 from interpose.models import Place
 
 _HEAD_AXES = {"attn.k": 2, "attn.v": 2, "attn.key": 1, "attn.value": 1}
 
 
+@final
 class World:
     """The state of one call of the network.
+
+    Attributes:
+        done: every site has been reached and nothing later is wanted.
+        last_write: the write that was carried out last, to be named if the network fails after it.
 
     Args:
         values: the run's values.
         plan: what happens in this call.
+        anchors: how many tapped sides of modules there are.
     """
 
-    def __init__(self, values: Values, plan: WorldPlan) -> None:
+    def __init__(self, values: Values, plan: WorldPlan, anchors: int) -> None:
         """Start with no site reached."""
         self.values, self.plan = values, plan
+        self.done = False
         self.last_write: Node | None = None
-        self._calls: dict[Anchor, int] = {}
-        self._beside: dict[Place, Tensor] = {}
-        self._left = {tap.site for taps in plan.taps.values() for tap in taps}
-
-    @property
-    def finished(self) -> bool:
-        """Every site has been reached and nothing later is wanted."""
-        return self.plan.stoppable and not self._left
+        self._calls = [0] * anchors
+        self._beside: dict[Place, Any] = {}
+        self._wanted = dict(plan.wanted)
+        self._reached = [False] * len(plan.sites)
+        self._missing = len(plan.sites)
 
     @property
     def missed(self) -> list[str]:
         """The sites that were not reached."""
-        return sorted(str(site) for site in self._left)
+        return sorted(str(site) for site, reached in zip(self.plan.sites, self._reached, strict=True) if not reached)
 
-    def reach(self, anchor: Anchor, raw: Any) -> Any:
+    def beside(self, place: Place) -> Any:
+        """What was captured at a place that a form needs."""
+        return self._beside[place]
+
+    def weight(self, path: str) -> Tensor:
+        """A parameter of the network."""
+        return self.values.weight(path)
+
+    def reach(self, anchor: int, taps: tuple[Tap, ...], captures: tuple[tuple[Place, Any], ...], raw: Any) -> Any:
         """A tapped side of a module was reached.
 
         Args:
-            anchor: module and side.
+            anchor: which side of which module, as a number.
+            taps: the sites there.
+            captures: the places there that other sites need, with their lenses.
             raw: what was found there.
 
         Returns:
@@ -55,53 +67,50 @@ class World:
         Raises:
             RunError: the module runs several times and the site does not say which call it means.
         """
-        call = self._calls[anchor] = self._calls.get(anchor, -1) + 1
-        for tap in self.plan.taps.get(anchor, ()):
-            if tap.site.call is None and call > 0:
+        call = self._calls[anchor]
+        self._calls[anchor] = call + 1
+        for tap in taps:
+            wanted = tap.site.call
+            if wanted is None and call:
                 raise RunError(
-                    f"{self._node(tap.nodes[0]).at}: {tap.site} is reached more than once in one pass of the model. "
+                    f"{self._node(tap.steps[0][0]).at}: {tap.site} is reached more than once in one pass of the model. "
                     "Say which call you mean: .call(0), .call(1), ..."
                 )
-            if tap.site.call in (None, call):
-                raw = self._apply(tap.nodes, self._lens(tap.place), raw)
-                self._left.discard(tap.site)
-        for place in self.plan.captures.get(anchor, ()):
-            self._beside[place] = self._lens(place).get(raw)
+            if wanted is None or wanted == call:
+                raw = self.apply(tap, raw)
+        for place, through in captures:
+            self._beside[place] = through.get(raw, self)
         return raw
 
-    def attention_tap(self, module: str) -> Callable[[str, Tensor], tuple[Tensor, bool]]:
-        """What one attention module calls with each site's name and value; gives the value and whether it was written."""
-        taps = {tap.place.form: tap for tap in self.plan.taps[module, "attention"]}
+    def apply(self, tap: Tap, raw: Any) -> Any:
+        """Carry out the reads and writes of a site.
 
-        def tap(form: str, value: Tensor) -> tuple[Tensor, bool]:
-            if form not in taps:
-                return value, False
-            self._left.discard(taps[form].site)
-            after = self._apply(taps[form].nodes, RAW, value)
-            return after, after is not value
+        Args:
+            tap: the site.
+            raw: what was found where it lives.
 
-        return tap
+        Returns:
+            `raw` itself where nothing was written, else what goes on in its place.
+        """
+        if not self._reached[tap.number]:
+            self._reached[tap.number] = True
+            self._missing -= 1
+            self.done = self.plan.stoppable and not self._missing
+        original = current = tap.lens.get(raw, self)
+        for index, write in tap.steps:
+            if write is None:
+                current = self.values.read(index, current)
+            else:
+                current = self._written(index, write, current)
+                self.last_write = write
+        for _, place in tap.place.also:
+            self._wanted[place] -= 1
+            if not self._wanted[place]:
+                del self._beside[place]
+        return raw if current is original else tap.lens.put(raw, original, current)
 
     def _node(self, index: int) -> Node:
         return self.values.plan.graph.nodes[index]
-
-    def _lens(self, place: Place) -> Lens:
-        if place.form == "raw":
-            return RAW
-        beside = {role: self._beside[other] for role, other in place.also}
-        return lens(place, beside, self.values.network.get_parameter)
-
-    def _apply(self, nodes: tuple[int, ...], through: Lens, raw: Any) -> Any:
-        original = current = through.get(raw)
-        for index in nodes:
-            node = self._node(index)
-            if isinstance(node, Read):
-                current = self.values.as_target(index, current)
-                self.values.set(index, current)
-            elif isinstance(node, Write):
-                current = self._written(index, node, current)
-                self.last_write = node
-        return raw if current is original else through.put(raw, original, current)
 
     def _written(self, index: int, node: Write, current: Any) -> Any:
         if not self.values.known(node.value.index):
@@ -110,15 +119,19 @@ class World:
                 "Read it in another world, or write at a later site."
             )
         value = self.values.take(index, node.value.index)
-        if not (isinstance(current, Tensor) and isinstance(value, Tensor)):
+        if not isinstance(value, Tensor):
             return value
-        value = value.to(current.dtype)
+        if not isinstance(current, Tensor):
+            if current is None or node.site.part == "output":
+                return value
+            raise ShapeError(f"{node.at}: {node.site} is a {type(current).__name__}; write an element of it: [0] = ...")
+        value = value.to(current)
         if value.shape == current.shape or _gives_each_query_head_its_own(node, value, current):
             return value
         try:
-            return value.expand(current.shape)
+            return value.expand(current.shape).clone()
         except RuntimeError:
-            raise RunError(
+            raise ShapeError(
                 f"{node.at}: {node.site} has shape {tuple(current.shape)} and cannot take a value of shape "
                 f"{tuple(value.shape)}."
             ) from None

@@ -37,7 +37,7 @@ class Batch:
     def padding(self) -> Any:
         """How many padding tokens each row starts with, shape [batch]; None where the batch has no attention mask."""
         mask = self.kwargs.get("attention_mask")
-        return None if mask is None or mask.ndim != 2 else mask.shape[1] - mask.sum(-1)
+        return None if mask is None or mask.ndim != 2 else (mask.cumsum(-1) == 0).sum(-1)
 
 
 @dataclass(frozen=True)

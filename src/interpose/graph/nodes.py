@@ -53,10 +53,12 @@ class World:
     Attributes:
         name: how the feed and the other nodes name it.
         base: the world it is a variation of, if it says so.
+        at: the user's file:line that opened it, which takes no part in comparison.
     """
 
     name: str
     base: str | None = None
+    at: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,11 +90,23 @@ class Write(Node):
 @final
 @dataclass(frozen=True)
 class Op(Node):
-    """One operation of the allow-list in `graph/ops.py`."""
+    """One operation of the allow-list in `graph/ops.py`.
+
+    Attributes:
+        name: which operation.
+        args: its arguments; references, numbers, text, slices, tuples.
+        kwargs: its named arguments.
+        literals: its numbers as text, so that 1, 1.0 and True, which are equal in Python, are not taken for one another.
+    """
 
     name: str
     args: tuple[Any, ...] = ()
     kwargs: tuple[tuple[str, Any], ...] = ()
+    literals: str = field(init=False, repr=False, default="")
+
+    def __post_init__(self) -> None:
+        """Write the numbers out."""
+        object.__setattr__(self, "literals", " ".join(_literals((self.args, self.kwargs))))
 
 
 @final
@@ -163,6 +177,14 @@ class Graph:
     worlds: tuple[World, ...]
     nodes: tuple[Node, ...]
 
+    def __hash__(self) -> int:
+        """Found once: a graph is looked up at each run."""
+        found = self.__dict__.get("_hash")
+        if found is None:
+            found = hash((self.worlds, self.nodes))
+            object.__setattr__(self, "_hash", found)
+        return found
+
     def __post_init__(self) -> None:
         """Check that every name and reference means something."""
         names = [world.name for world in self.worlds]
@@ -175,7 +197,9 @@ class Graph:
     def _check(self, index: int, node: Node, names: list[str], saved: set[str]) -> None:
         for ref in references(node):
             if not 0 <= ref.index < index:
-                raise GraphError(f"Node {index} ({type(node).__name__}) refers to node {ref.index}, which is not above it.")
+                raise GraphError(
+                    f"Node {index} ({type(node).__name__}) refers to node {ref.index}, which is not above it."
+                )
         if isinstance(node, Read | Write) and node.world not in names:
             raise GraphError(f"Node {index} speaks of the world {node.world!r}; the graph has {names}.")
         if isinstance(node, Op) and node.name not in OPS:
@@ -188,13 +212,26 @@ class Graph:
     @property
     def structure(self) -> int:
         """A hash of everything but the user's line numbers; equal graphs share one plan."""
-        return hash((self.worlds, self.nodes))
+        return hash(self)
 
     def __str__(self) -> str:
         """The graph as a program; see `interpose.graph.show`."""
         from interpose.graph.show import show
 
         return show(self)
+
+
+def _literals(value: Any) -> Iterator[str]:
+    """Every number inside an argument, as text."""
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, bool | int | float | complex):
+            yield repr(item)
+        elif isinstance(item, tuple):
+            stack.extend(item)
+        elif isinstance(item, Slice):
+            stack.extend((item.start, item.stop, item.step))
 
 
 def references(value: Any) -> Iterator[Ref]:

@@ -32,5 +32,8 @@ scaled_dot_product_attention selu silu smooth_l1_loss softmax softplus l1_loss
 """
 _MAKE = "empty_like full_like ones_like rand_like randn_like zeros_like"
 
+NETWORK: frozenset[str] = frozenset(_NETWORK.split())
+"""Those that neural networks are made of."""
+
 OPS: frozenset[str] = frozenset(" ".join([_ELEMENTWISE, _REDUCE, _SHAPE, _LINEAR, _NETWORK, _MAKE]).split())
 """The names. `getitem` and `setitem` are indexing; `setitem` gives a changed copy."""

@@ -8,6 +8,7 @@ width, F neurons, V vocabulary.
 import difflib
 import re
 from dataclasses import dataclass
+from functools import cached_property
 
 from interpose.errors import SiteError
 
@@ -36,7 +37,7 @@ LAYER_SITES: dict[str, str] = {
 }
 """Sites of one layer, with their axes."""
 
-_TRANSFORMER_LENS = {
+TRANSFORMER_LENS: dict[str, str] = {
     "hook_resid_pre": "input",
     "hook_resid_mid": "mid",
     "hook_resid_post": "output",
@@ -51,14 +52,26 @@ _TRANSFORMER_LENS = {
     "attn.hook_result": "attn.result",
     "mlp.hook_post": "mlp.neurons",
 }
-_NNTERP = {
+"""What TransformerLens calls the sites of a layer."""
+
+NNTERP: dict[str, str] = {
     "layers_input": "input",
     "layers_output": "output",
     "attentions_output": "attn.output",
     "attention_probabilities": "attn.pattern",
+    "attentions_input": "attn.input",
+    "mlps_input": "mlp.input",
     "mlps_output": "mlp.output",
 }
-_WHOLE = {"hook_embed": "embed", "ln_final.hook_normalized": "norm.output", "ln_final": "norm.output"}
+"""What nnterp calls the sites of a layer, as lists over layers."""
+
+WHOLE: dict[str, str] = {
+    "hook_embed": "embed",
+    "ln_final.hook_normalized": "norm.output",
+    "ln_final": "norm.output",
+    "token_embeddings": "embed",
+}
+"""What either calls the sites of the whole model."""
 
 
 @dataclass(frozen=True)
@@ -82,18 +95,18 @@ class Site:
             return f'module("{self.name}"){called}.{self.part}'
         return re.sub(r"^layers\.(\d+)", r"layers[\1]", self.name) + called
 
-    @property
+    @cached_property
     def layer(self) -> int | None:
         """The layer a standard site belongs to, or None."""
         found = re.match(r"layers\.(\d+)\.", self.name) if not self.part else None
         return int(found.group(1)) if found else None
 
-    @property
+    @cached_property
     def local(self) -> str:
         """A standard site's name inside its layer (`attn.z`), or its whole name."""
         return re.sub(r"^layers\.\d+\.", "", self.name)
 
-    @property
+    @cached_property
     def axes(self) -> tuple[str, ...] | None:
         """The site's axes, such as `("B", "P", "H", "D")`; None for a module's own tensors."""
         if self.part:
@@ -115,15 +128,15 @@ def standard(name: str) -> Site:
         SiteError: no standard site has this name; the message lists the nearest ones.
     """
     text = re.sub(r"\[(\d+)\]", r".\1", name.strip())
-    text = _WHOLE.get(text, text)
+    text = WHOLE.get(text, text)
     found = re.fullmatch(r"(?:layers|blocks)\.(\d+)\.(.+)", text)
     swapped = re.fullmatch(r"(\w+)\.(\d+)", text)
     if found:
-        local = _TRANSFORMER_LENS.get(found.group(2), found.group(2))
+        local = TRANSFORMER_LENS.get(found.group(2), found.group(2))
         if local in LAYER_SITES:
             return Site(f"layers.{found.group(1)}.{local}")
-    elif swapped and swapped.group(1) in _NNTERP:
-        return Site(f"layers.{swapped.group(2)}.{_NNTERP[swapped.group(1)]}")
+    elif swapped and swapped.group(1) in NNTERP:
+        return Site(f"layers.{swapped.group(2)}.{NNTERP[swapped.group(1)]}")
     elif text in MODEL_SITES:
         return Site(text)
     raise SiteError(f"There is no site named {name!r}. {nearest(text)}")
@@ -134,7 +147,7 @@ def nearest(name: str) -> str:
     number = re.search(r"\d+", name)
     layer = number.group(0) if number else "0"
     local = re.sub(r"^\w+\.\d+\.", "", name)
-    aliases = _TRANSFORMER_LENS | _NNTERP
+    aliases = TRANSFORMER_LENS | NNTERP
     choices = [*LAYER_SITES, *MODEL_SITES, *aliases]
     close = difflib.get_close_matches(local, choices, n=3, cutoff=0.4)
     if not close:

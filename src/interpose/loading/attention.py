@@ -34,7 +34,8 @@ class TransformersAttention:
         """
         stock = stock_kernel(module_copy)
         _register()
-        config = copy(module_copy.config)
+        config: Any = copy(module_copy.config)
+        # Not the public setter, which also writes the configs of parts, and those are shared.
         config.__dict__["_attn_implementation_internal"] = _ENTRY
         module_copy.__dict__["config"] = config
         module_copy.__dict__[_SLOT] = (function, stock)

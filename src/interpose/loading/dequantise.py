@@ -33,7 +33,7 @@ def dequantise(gguf: str, folder: str) -> None:
     # Shared parameters are named once here, and tied again by the config when they are read.
     weights = {name: tensor.detach().contiguous() for name, tensor in network.named_parameters()}
     save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
-    config = deepcopy(network.config)
+    config: Any = deepcopy(network.config)
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     config.save_pretrained(target)

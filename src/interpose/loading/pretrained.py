@@ -35,7 +35,8 @@ def network(where: str | Path, placement: Placement, local: bool) -> torch.nn.Mo
     if placement.device_map is not None:
         wishes["device_map"] = placement.device_map
     with _silent() if local else nullcontext():
-        loaded, report = AutoModelForCausalLM.from_pretrained(where, output_loading_info=True, **wishes)
+        pair: Any = AutoModelForCausalLM.from_pretrained(where, output_loading_info=True, **wishes)
+    loaded, report = pair
     missing = sorted(report["missing_keys"])
     if missing:
         raise LoadError(

@@ -20,8 +20,6 @@ from interpose.mediators.base import Mediator
 from interpose.models.stream import EdgeNames, StreamGraph
 from interpose.trace import Model
 
-_KINDS = ("query", "key", "value")
-
 
 @final
 @dataclass(frozen=True)
@@ -70,12 +68,12 @@ class Edges(Mediator):
 
 @dataclass(frozen=True)
 class Reader:
-    """One place where a layer reads the stream.
+    """One part of the model that reads the stream, possibly by many rows of the stream graph at once.
 
     Attributes:
-        kind: `query`, `key`, `value`, `mlp` or `logits`.
+        kind: `attn`, `mlp` or `logits`.
         layer: its layer; for the logits, the number of layers.
-        rows: which destinations of the stream graph they are.
+        rows: which destinations of the stream graph they are; for `attn` all queries, then keys, then values.
         upstream: how many sources lie before it.
         norm: path of the norm it reads through, or None.
     """
@@ -88,12 +86,12 @@ class Reader:
 
 
 def readers(model: Model, graph: StreamGraph) -> Iterator[Reader]:
-    """The readers of a model in the order in which they run: each layer's queries, keys, values and MLP; the logits."""
+    """The readers of a model in the order in which they run: each layer's attention and MLP; the logits."""
     table, row = model.table(), 0
+    width = graph.heads + 2 * graph.readers
     for layer in range(graph.layers):
-        for kind, count in zip(_KINDS, (graph.heads, graph.readers, graph.readers), strict=True):
-            yield Reader(kind, layer, slice(row, row + count), graph.upstream(row), table.path("attn_norm", layer))
-            row += count
+        yield Reader("attn", layer, slice(row, row + width), graph.upstream(row), table.path("attn_norm", layer))
+        row += width
         yield Reader("mlp", layer, slice(row, row + 1), graph.upstream(row), table.path("mlp_norm", layer))
         row += 1
     yield Reader("logits", graph.layers, slice(row, row + 1), graph.upstream(row), table.final_norm)
@@ -108,13 +106,13 @@ def stream_at(model: Model, reader: Reader) -> Any:
 
 
 def written(model: Model, layer: int, part: str, first: int) -> Any:
-    """In a block: what sources write to the stream, from position `first` on [source, batch, position, width].
+    """In a block: what sources write to the stream from position `first` on [source, batch, position, width].
 
     Args:
         model: the model.
         layer: which layer; ignored for `input`.
         part: `input` (the embedding), `heads` or `mlp`.
-        first: the first position wanted.
+        first: the first position wanted, counted from the last (-1).
     """
     if part == "input":
         return model.embed[:, first:].unsqueeze(0)
@@ -131,22 +129,25 @@ def all_written(model: Model, first: int) -> Any:
     return torch.cat(parts)
 
 
-def own_keys(model: Model, layer: int, kind: str, graph: StreamGraph) -> Any:
-    """In a block: a layer's keys or values with one head a reader of the graph [batch, position, reader, head width].
+def projected(model: Model, layer: int, graph: StreamGraph) -> tuple[Any, Any, Any]:
+    """In a block: a layer's queries, keys and values, one head a row of the graph [batch, position, row, head width].
 
-    Where several query heads share one, it is repeated, not yet written: what is written back may differ by head.
+    Where several query heads share a key, it is repeated, not yet written: what is written back may differ by head.
     """
-    shared = getattr(model.layers[layer].attn, kind[0])
+    attn = model.layers[layer].attn
     groups = graph.readers // model.sizes().kv_heads
-    return shared if groups == 1 else shared.repeat_interleave(groups, 2)
+    if groups == 1:
+        return attn.q, attn.k, attn.v
+    return attn.q, attn.k.repeat_interleave(groups, 2), attn.v.repeat_interleave(groups, 2)
 
 
-def weights_of(model: Model, reader: Reader) -> Any:
-    """In a block: the projection of each row of a reader of the attention block [row, head width, width]."""
-    weight = model.projection(reader.layer, reader.kind)
-    heads = model.sizes().heads if reader.kind == "query" else model.sizes().kv_heads
-    count = reader.rows.stop - reader.rows.start
-    return weight if count == heads else weight.repeat_interleave(count // heads, 0)
+def weights_of(model: Model, layer: int, graph: StreamGraph) -> Any:
+    """In a block: the projections of a layer's queries, keys and values [row, head width, width]."""
+    groups = graph.readers // model.sizes().kv_heads
+    key, value = model.projection(layer, "key"), model.projection(layer, "value")
+    if groups > 1:
+        key, value = key.repeat_interleave(groups, 0), value.repeat_interleave(groups, 0)
+    return torch.cat([model.projection(layer, "query"), key, value])
 
 
 def cut_edges(model: Model, graph: StreamGraph, corrupt: Any, cut: Any, first: int) -> None:
@@ -157,19 +158,19 @@ def cut_edges(model: Model, graph: StreamGraph, corrupt: Any, cut: Any, first: i
         graph: its stream graph.
         corrupt: what each source writes on the corrupt inputs, from `all_written` [source, batch, position, width].
         cut: 1 where an edge is cut, 0 where it is kept, between for a mixture [destination, source].
-        first: the first position where clean and corrupt inputs differ; nothing changes before it.
+        first: the first position where clean and corrupt inputs differ, counted from the last (-1).
     """
     differences = corrupt[:1] - written(model, 0, "input", first)
     here: list[Any] = []  # what this layer's heads wrote, which its MLP reads and the next layer too
     for reader in readers(model, graph):
-        if reader.kind in ("query", "logits") and here:
+        if reader.kind != "mlp" and here:
             differences, here = torch.cat([differences, *here]), []
         before = differences.shape[0]
         change = torch.einsum("vu,ubpm->vbpm", cut[reader.rows, :before], differences)
         if reader.upstream > before:
             change = change + torch.einsum("vu,ubpm->vbpm", cut[reader.rows, before : reader.upstream], here[0])
         _enter(model, graph, reader, change, first)
-        if reader.kind == "value":
+        if reader.kind == "attn":
             sources = slice(graph.head(reader.layer, 0), graph.mlp(reader.layer))
             here.append(corrupt[sources] - written(model, reader.layer, "heads", first))
         elif reader.kind == "mlp":
@@ -190,12 +191,10 @@ def _enter(model: Model, graph: StreamGraph, reader: Reader, change: Any, first:
         return
     if reader.norm is not None:
         change = model.call.module(reader.norm, stream + change) - layer.attn.input[:, first:]
-    added = torch.einsum("vbpm,vdm->bpvd", change, weights_of(model, reader))
-    if reader.kind == "query":
-        layer.attn.q[:, first:] += added
-        return
-    own = own_keys(model, reader.layer, reader.kind, graph)
-    setattr(layer.attn, reader.kind[0], torch.cat([own[:, :first], own[:, first:] + added], 1))
+    added = torch.einsum("vbpm,vdm->bpvd", change, weights_of(model, reader.layer, graph))
+    parts = added.split([graph.heads, graph.readers, graph.readers], 2)
+    for name, own, part in zip("qkv", projected(model, reader.layer, graph), parts, strict=True):
+        setattr(layer.attn, name, torch.cat([own[:, :first], own[:, first:] + part], 1))
 
 
 def table_of(values: Float[Tensor, "edges"] | Bool[Tensor, "edges"], graph: StreamGraph) -> Tensor:

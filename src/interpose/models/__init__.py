@@ -7,9 +7,7 @@ import functools
 import importlib
 import pkgutil
 
-from interpose.models.table import Dims as Dims
-from interpose.models.table import Family as Family
-from interpose.models.table import Place as Place
+from interpose.models.table import Dims as Dims, Family as Family, Place as Place
 
 
 @functools.cache

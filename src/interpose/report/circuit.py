@@ -140,7 +140,7 @@ def figure(result: Result, most: int = 52) -> CircuitFigure | None:
     if not drawn.links:
         return None
     layout = place(drawn.nodes, drawn.links, 9 if len(drawn.nodes) > 8 else 5)
-    pitch = min(64.0, max(42.0, 1010 / layout.width))
+    pitch = min(120.0, max(42.0, 1010 / layout.width))
     wide = _Paper("wide", layout, pitch, 40.0, 38.0, 30.0)
     tall = _Paper("tall", layout, 36.0, 318 / (layout.height - 1) if layout.height <= 9 else 39.75, 26.0, 22.0)
     strongest = max(link.strength for link in drawn.links)

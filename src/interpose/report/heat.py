@@ -106,7 +106,7 @@ def figure(result: Result, drawn: frozenset[str] = frozenset()) -> HeatFigure:
 def _grid(result: Result, drawn: frozenset[str], largest: float, shape: Shape, cell: tuple[float, float]) -> Grid:
     layers, heads = result.model.layers, result.model.heads
     columns, rows = (layers, heads) if shape == "wide" else (heads, layers)
-    left, top = (44.0, 8.0) if shape == "wide" else (36.0, 30.0)
+    left, top = (44.0, 8.0) if shape == "wide" else (38.0, 32.0)
     right, bottom = left + columns * cell[0], top + rows * cell[1]
     depth = 62.0 if shape == "wide" else 46.0
     start = (bottom if shape == "wide" else right) + _GAP

@@ -16,6 +16,7 @@ from interpose.report.selection import Link
 
 _CLEARANCE = 0.62  # lanes between a line and a part it passes
 _BESIDE = 0.95  # columns closer than this leave no room for two parts in one lane
+_ALONG = np.array([[0.15, 0.3, 0.5, 0.7, 0.85]])  # of a line: where it may leave the paper
 _BOWS = (0.0, -0.8, 0.8, -1.6, 1.6, -2.6, 2.6)
 
 
@@ -69,6 +70,7 @@ class _Board:
         begin, end = self.column[self.start][:, None], self.column[self.stop][:, None]
         self.t = (stops[None] - begin) / np.maximum(end - begin, 1e-9)
         self.length = (end - begin)[:, 0]
+        self.t = np.clip(self.t, 0, 1)
         self.passes = (self.t > 1e-6) & (self.t < 1 - 1e-6)
         self.slot = np.searchsorted(stops, self.column)
         pairs = np.triu(np.ones((len(links), len(links)), bool), 1)
@@ -78,20 +80,22 @@ class _Board:
         beside = np.abs(self.column[:, None] - self.column[None]) < _BESIDE
         self.left, self.right = np.nonzero(np.triu(beside, 1))
 
-    def heights(self, lane: np.ndarray, bow: np.ndarray) -> np.ndarray:
-        """Where each line is at each column: a cubic whose ends are level, plus its bow."""
-        a, b, t = lane[self.start][:, None], lane[self.stop][:, None], np.clip(self.t, 0, 1)
+    def heights(self, lane: np.ndarray, bow: np.ndarray, t: np.ndarray) -> np.ndarray:
+        """Where each line is after some part of its way: a cubic whose ends are level, plus its bow."""
+        a, b = lane[self.start][:, None], lane[self.stop][:, None]
         return a + (b - a) * t * t * (3 - 2 * t) + 3 * bow[:, None] * t * (1 - t)
 
     def cost(self, lane: np.ndarray, bow: np.ndarray) -> float:
-        y = self.heights(lane, bow)
+        y = self.heights(lane, bow, self.t)
         near = np.maximum(0, _CLEARANCE - np.abs(y[:, self.slot] - lane[None, :])) * self.passes[:, self.slot]
         gap = y[self.first] - y[self.second]
         close = (np.maximum(0, 0.22 - np.abs(gap)) * self.both).sum()
         crossings = ((gap[:, 1:] * gap[:, :-1] < 0) & self.both[:, 1:] & self.both[:, :-1]).sum()
         travel = (np.abs(lane[self.start] - lane[self.stop]) * self.weight).sum()
         steep = (np.maximum(0, np.abs(lane[self.start] - lane[self.stop]) / self.length - 1.2) ** 2).sum()
-        outside = np.maximum(0, -0.4 - y).sum() + np.maximum(0, y - self.height + 0.6).sum()
+        # Between columns a line may bow out furthest.
+        y = self.heights(lane, bow, _ALONG)
+        outside = np.maximum(0, -0.5 - y).sum() + np.maximum(0, y - self.height + 0.5).sum()
         stacked = (lane[self.left] == lane[self.right]).sum()
         middle = np.abs(lane - (self.height - 1) / 2).sum()
         return float(

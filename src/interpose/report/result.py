@@ -73,6 +73,14 @@ class Examples(Part):
     search_split: str
     proof_split: str
 
+    @model_validator(mode="after")
+    def _held_out(self) -> "Examples":
+        if self.search_split == self.proof_split:
+            raise ValueError(
+                f"both used the split '{self.search_split}': a proof needs pairs that the search did not see"
+            )
+        return self
+
 
 class Accuracy(Part):
     """How often the model itself prefers the answer to the wrong one, with a 95 % interval, over `n` pairs."""

@@ -90,7 +90,13 @@ def select(edges: Iterable[EdgeScore], most: int = 52) -> Drawn:
     for rank, link in enumerate(ranked, start=1):
         if link.source not in before or link.destination not in after:
             continue
-        path = [(link.source, link.destination), *_walk(before, link.source), *_walk(after, link.destination, True)]
+        # What is drawn already is joined already, so a path ends where it meets it.
+        met = {node for ends in kept for node in ends}
+        path = [
+            *_walk(before, link.source, met),
+            (link.source, link.destination),
+            *(step[::-1] for step in _walk(after, link.destination, met)),
+        ]
         new = {ends: by_ends[ends] for ends in path if ends not in kept}
         if len(kept) + len(new) > most:
             rank -= 1
@@ -114,9 +120,10 @@ def _widest(ranked: Iterable[Link], backwards: bool = False) -> dict[Node, Node 
     return previous
 
 
-def _walk(previous: dict[Node, Node | None], node: Node, backwards: bool = False) -> list[tuple[Node, Node]]:
+def _walk(previous: dict[Node, Node | None], node: Node, met: set[Node]) -> list[tuple[Node, Node]]:
+    """The lines from a part back to where the search began, or to a part that was met."""
     steps = []
-    while (earlier := previous[node]) is not None:
-        steps.append((node, earlier) if backwards else (earlier, node))
+    while node not in met and (earlier := previous[node]) is not None:
+        steps.append((earlier, node))
         node = earlier
     return steps

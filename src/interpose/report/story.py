@@ -54,7 +54,8 @@ def answer(result: Result) -> tuple[str, str]:
     if result.verdict.holds:
         return recovered, f"{heads}, and the claim holds: at {sizes} of the edges {_beaten(result, True)}."
     failed = words.percents(result.verdict.failed)
-    fails = f"The claim fails: at {failed} of the edges {_beaten(result, False)} (required at {sizes})"
+    required = f" (required at {sizes})" if failed != sizes else ""
+    fails = f"The claim fails: at {failed} of the edges {_beaten(result, False)}{required}"
     recovered = recovered[0].lower() + recovered[1:]
     return f"{fails}; {recovered}", f"{heads}, but without proof these are candidates only."
 

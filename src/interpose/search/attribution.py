@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interpose.graph import Feed, Graph
-from interpose.mediators.edges import Edges, Reader, all_written, own_keys, readers, stream_at, weights_of
+from interpose.mediators.edges import Edges, Reader, all_written, projected, readers, stream_at, weights_of
 from interpose.models.stream import StreamGraph
 from interpose.search.behaviour import feed_of, first_difference, logit_difference
 from interpose.search.progress import track
@@ -71,7 +71,7 @@ def _record_differences(model: Model, part: Pairs, first: int) -> tuple[Graph, F
 def _record_scores(model: Model, graph: StreamGraph, part: Pairs, first: int) -> tuple[Graph, Feed]:
     dims, batch = model.sizes(), part.clean_batch()
     rows, length = part.clean_tokens.shape
-    shape = (graph.n_sources, rows, length - first, dims.width)
+    shape = (graph.n_sources, rows, -first, dims.width)
     like = torch.empty(rows, length, dims.width, dtype=model.dtype, device="meta")
     with model.trace(run=False) as t:
         differences = t.input("differences", torch.empty(shape, dtype=model.dtype, device="meta"))
@@ -79,39 +79,36 @@ def _record_scores(model: Model, graph: StreamGraph, part: Pairs, first: int) ->
         weight = t.input("weight", torch.tensor(1.0, dtype=model.dtype))
         with t.world("mixed", batch):
             model.embed = ends[0] + weight * (ends[1] - ends[0])
-            read = [(reader, *_read(model, graph, reader)) for reader in readers(model, graph)]
+            read = [(reader, stream_at(model, reader), _made(model, graph, reader)) for reader in readers(model, graph)]
             number = logit_difference(model, t, part).sum()
             scores = []
             for reader, stream, made in read:
-                derivative = _through_norm(model, reader, stream[:, first:], grad(number, made)[:, first:])
-                before = differences[: reader.upstream]
-                scores.append(torch.einsum("vbpm,ubpm->vu", derivative, before).flatten())
+                derivative = torch.cat([grad(number, value)[:, first:] for value in made], 2)
+                derivative = _through_norm(model, graph, reader, stream[:, first:], derivative)
+                scores.append(torch.einsum("vbpm,ubpm->vu", derivative, differences[: reader.upstream]).flatten())
             torch.cat(scores).save("scores")
     return t.graph, t.feed
 
 
-def _read(model: Model, graph: StreamGraph, reader: Reader) -> tuple[Any, Any]:
-    """The stream that a reader reads, and what it makes of it, by which the behaviour is differentiated."""
-    stream = stream_at(model, reader)
+def _made(model: Model, graph: StreamGraph, reader: Reader) -> tuple[Any, ...]:
+    """What a reader makes of the stream, by which the behaviour is differentiated."""
     if reader.kind == "logits":
-        return stream, model.norm.output
+        return (model.norm.output,)
     layer = model.layers[reader.layer]
     if reader.kind == "mlp":
-        return stream, layer.mlp.input
-    if reader.kind == "query":
-        return stream, layer.attn.q
-    own = own_keys(model, reader.layer, reader.kind, graph)
+        return (layer.mlp.input,)
+    query, key, value = projected(model, reader.layer, graph)
     if graph.readers != model.sizes().kv_heads:
-        setattr(layer.attn, reader.kind[0], own)
-    return stream, own
+        layer.attn.k, layer.attn.v = key, value
+    return query, key, value
 
 
-def _through_norm(model: Model, reader: Reader, stream: Any, derivative: Any) -> Any:
+def _through_norm(model: Model, graph: StreamGraph, reader: Reader, stream: Any, derivative: Any) -> Any:
     """From the derivative by what a reader makes to that by the stream it reads [row, batch, position, width]."""
-    if reader.kind in ("mlp", "logits"):
-        pulled = derivative.unsqueeze(0)
+    if reader.kind == "attn":
+        pulled = torch.einsum("bpvd,vdm->vbpm", derivative, weights_of(model, reader.layer, graph))
     else:
-        pulled = torch.einsum("bpvd,vdm->vbpm", derivative, weights_of(model, reader))
+        pulled = derivative.unsqueeze(0)
     if reader.norm is None:
         return pulled
     copies = stream.detach().unsqueeze(0).expand_as(pulled)

@@ -58,10 +58,13 @@ def behaviour(model: Model, pairs: Pairs, batch_size: int = 16) -> dict[str, Flo
 def first_difference(pairs: Pairs) -> int:
     """The first position at which any clean prompt differs from its corrupt one; nothing differs before it.
 
+    Returns:
+        the position, counted from the last (-1), so that it means the same on prompts of unequal length.
+
     Raises:
         SearchError: no pair differs anywhere.
     """
     differs = pairs.differs.any(0)
     if not bool(differs.any()):
         raise SearchError("No clean prompt differs from its corrupt one, so there is nothing to search for.")
-    return int(differs.nonzero()[0])
+    return int(differs.nonzero()[0]) - len(differs)

@@ -49,8 +49,7 @@ def pairs(
         said = ", ".join(f"{name} has {count}" for name, count in counts.items())
         raise TaskError(f"clean, corrupt, answers and wrong need the same number of texts, at least one, but {said}.")
     tokenizer = tokenizer_of(model)
-    right_ids = [_answer(tokenizer, "answers", row, text) for row, text in enumerate(answers)]
-    wrong_ids = [_answer(tokenizer, "wrong", row, text) for row, text in enumerate(wrong)]
+    right_ids, wrong_ids = _answers(tokenizer, "answers", answers), _answers(tokenizer, "wrong", wrong)
     for row, (right, other) in enumerate(zip(right_ids, wrong_ids, strict=True)):
         if right == other:
             raise TaskError(
@@ -69,7 +68,7 @@ def pairs(
         mask=mask,
         answers=torch.tensor(right_ids),
         wrong=torch.tensor(wrong_ids),
-        info={"task": "pairs", "n": len(clean)},
+        info={"task": "custom", "n": len(clean)},
     )
 
 
@@ -92,18 +91,26 @@ def encode(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     return [list(row) for row in tokenizer(list(texts))["input_ids"]]
 
 
-def pieces(tokenizer: Any, text: str) -> list[int]:
-    """The token ids of a piece of text inside a sentence, without any special token.
+def pieces(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """The token ids of each text as it would stand inside a sentence, without any special token.
 
-    Some vocabularies give a lone leading space a token of its own at the start of a text only; a text that starts with
+    Some vocabularies give a leading space a token of its own at the start of a text only; a text that starts with
     a space is therefore read after a word.
     """
-    alone = tokenizer(text, add_special_tokens=False)["input_ids"]
+    alone = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    return [_inside(tokenizer, text, list(ids)) for text, ids in zip(texts, alone, strict=True)]
+
+
+def is_one_token(tokenizer: Any, ids: Sequence[int]) -> bool:
+    """Whether a text with these token ids is one token of its own, rather than several or an unknown word."""
+    return len(ids) == 1 and ids[0] != getattr(tokenizer, "unk_token_id", None)
+
+
+def _inside(tokenizer: Any, text: str, alone: list[int]) -> list[int]:
     if len(alone) == 1 or not text.startswith(" "):
-        return list(alone)
-    before = tokenizer("a", add_special_tokens=False)["input_ids"]
-    after = tokenizer("a" + text, add_special_tokens=False)["input_ids"]
-    return list(after[len(before) :] if after[: len(before)] == before else alone)
+        return alone
+    before, after = tokenizer(["a", "a" + text], add_special_tokens=False)["input_ids"]
+    return list(after[len(before) :]) if after[: len(before)] == before else alone
 
 
 def left_padded(tokenizer: Any, rows: Sequence[Sequence[int]]) -> tuple[Int[Tensor, "n pos"], Bool[Tensor, "n pos"]]:
@@ -117,7 +124,7 @@ def left_padded(tokenizer: Any, rows: Sequence[Sequence[int]]) -> tuple[Int[Tens
     return tokens, mask
 
 
-def _check_texts(name: str, column: Sequence[str]) -> None:
+def _check_texts(name: str, column: object) -> None:
     if isinstance(column, str):
         raise TaskError(f"{name} is one text, {column!r}; expected a list of texts. Write {name}=[{column!r}].")
     if not isinstance(column, Sequence):
@@ -131,18 +138,25 @@ def _check_texts(name: str, column: Sequence[str]) -> None:
             raise TaskError(f"{name}[{row}] is empty; expected a text of at least one token.")
 
 
-def _answer(tokenizer: Any, name: str, row: int, text: str) -> int:
-    ids = pieces(tokenizer, text)
-    if len(ids) == 1:
-        return ids[0]
+def _answers(tokenizer: Any, name: str, texts: Sequence[str]) -> list[int]:
+    found = pieces(tokenizer, texts)
+    for row, (text, ids) in enumerate(zip(texts, found, strict=True)):
+        if len(ids) != 1:
+            raise TaskError(f"{name}[{row}] = {text!r} is {len(ids)} tokens {_advice(tokenizer, text, ids)}")
+        if not is_one_token(tokenizer, ids):
+            raise TaskError(f"{name}[{row}] = {text!r} is not in this model's vocabulary. Choose an answer that is.")
+    return [ids[0] for ids in found]
+
+
+def _advice(tokenizer: Any, text: str, ids: Sequence[int]) -> str:
     shown = ", ".join(repr(tokenizer.decode([token])) for token in ids)
     other = text.lstrip(" ") if text.startswith(" ") else " " + text
-    if other and len(pieces(tokenizer, other)) == 1:
+    if other and is_one_token(tokenizer, pieces(tokenizer, [other])[0]):
         how = "with its leading space" if other.startswith(" ") else "without the space in front"
         advice = f"The same text {how} is one token: write {other!r}."
     else:
         advice = "Choose an answer that this model's vocabulary has as one token."
-    raise TaskError(f"{name}[{row}] = {text!r} is {len(ids)} tokens ({shown}); expected exactly one. {advice}")
+    return f"({shown}); expected exactly one. {advice}"
 
 
 def _check_aligned(tokenizer: Any, row: int, clean: Sequence[int], corrupt: Sequence[int]) -> None:

@@ -73,7 +73,7 @@ class Pairs:
         """
         if len(chosen) != len(self):
             raise TaskError(
-                f"keep() got {len(chosen)} True/False values for {len(self)} pairs; give one for each pair."
+                f"keep() got {len(chosen)} values for {len(self)} pairs; expected one True or False for each."
             )
         return self._rows([row for row, kept in enumerate(chosen.tolist()) if kept])
 

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from interpose.errors import TaskError
-from interpose.tasks._align import pieces, tokenizer_of
+from interpose.tasks._align import is_one_token, pieces, tokenizer_of
 from interpose.tasks._ioi_text import NAMES, OBJECTS, PLACES, TEMPLATES
 from interpose.tasks.base import SPLITS, CausalModel, Pairs, Task, Tokenized, Variable, pairs
 
@@ -242,12 +242,15 @@ def _check_choice(what: str, given: str, known: tuple[str, ...]) -> None:
 
 
 def _single_token_names(tokenizer: Any, split: str) -> tuple[str, ...]:
-    single = {part: tuple(name for name in NAMES[part] if len(pieces(tokenizer, f" {name}")) == 1) for part in SPLITS}
-    found, known = sum(map(len, single.values())), sum(map(len, NAMES.values()))
-    if found < _FEWEST_NAMES or len(single[split]) < _FEWEST_IN_SPLIT:
+    single = {}
+    for part in SPLITS:
+        found = pieces(tokenizer, [f" {name}" for name in NAMES[part]])
+        single[part] = tuple(name for name, ids in zip(NAMES[part], found, strict=True) if is_one_token(tokenizer, ids))
+    usable, known = sum(map(len, single.values())), sum(map(len, NAMES.values()))
+    if usable < _FEWEST_NAMES or len(single[split]) < _FEWEST_IN_SPLIT:
         called = " ".join(filter(None, [type(tokenizer).__name__, repr(getattr(tokenizer, "name_or_path", ""))]))
         raise TaskError(
-            f"IOI needs names that are one token with a leading space. The tokenizer {called} has {found} of {known} "
+            f"IOI needs names that are one token with a leading space. The tokenizer {called} has {usable} of {known} "
             f"such names, {len(single[split])} of them in split {split!r}; expected at least {_FEWEST_NAMES}, and at "
             f"least {_FEWEST_IN_SPLIT} in the split. Use a model with a vocabulary of English words, or give your own "
             "prompts to ip.pairs(...)."

@@ -1,7 +1,5 @@
 """How a person writes a graph: the model's names, the with-block, its proxies."""
 
 from interpose.graph import Batch as Batch
-from interpose.trace.block import Trace as Trace
-from interpose.trace.block import grad as grad
-from interpose.trace.model import Model as Model
-from interpose.trace.model import ModelInfo as ModelInfo
+from interpose.trace.block import Trace as Trace, grad as grad
+from interpose.trace.model import Model as Model, ModelInfo as ModelInfo

@@ -1,13 +1,25 @@
 """How a site is written in Python: `model.layers[12].attn.z`, `model.module("path").output`, `model.call.norm(h)`."""
 
+import difflib
+import operator
 from typing import TYPE_CHECKING, Any, final
 
 from interpose.errors import SiteError, TraceError
-from interpose.graph.sites import LAYER_SITES, Site, nearest
+from interpose.graph.sites import LAYER_SITES, NNTERP, TRANSFORMER_LENS, WHOLE, Site, nearest
 from interpose.trace.recorder import user_line
 
 if TYPE_CHECKING:
     from interpose.trace.model import Model
+
+
+@final
+class NoSuchPlace(SiteError, AttributeError):
+    """A SiteError that `hasattr` and editors understand too."""
+
+
+@final
+class LayerError(SiteError, IndexError):
+    """A SiteError that ends a loop over numbers too."""
 
 
 @final
@@ -32,13 +44,17 @@ class Part:
         """The value at a site (inside a block), or the part of this name."""
         if name in self._parts:
             return Part(self._model, f"{self._prefix}{name}.", self._parts[name], {})
-        return self._model.running().read(self._site(name))
+        site = self._site(name)
+        return self._model.running().read(site)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Write a site."""
         if name in self._parts:
-            raise TraceError(f"{user_line()}: {self._prefix}{name} is no site; write one of its sites, such as .output.")
-        self._model.running().write(self._site(name), value)
+            raise TraceError(
+                f"{user_line()}: {self._prefix}{name} is no site; write one of its sites, such as .output."
+            )
+        site = self._site(name)
+        self._model.running().write(site, value)
 
     def __dir__(self) -> list[str]:
         """The sites and parts, for completion."""
@@ -49,11 +65,15 @@ class Part:
         return f"<{self._prefix.rstrip('.')} of {self._model.info.name}>"
 
     def _site(self, name: str) -> Site:
-        if name.startswith("__") and name.endswith("__"):
+        if name.startswith("_"):
             raise AttributeError(name)
-        if name not in self._leaves:
-            raise SiteError(f"There is no site {self._prefix}{name}. {nearest(self._prefix + name)}")
-        return Site(self._prefix + name)
+        whole = self._prefix + name
+        if name in self._leaves:
+            return Site(whole)
+        layer, _, local = whole.removeprefix("layers.").partition(".")
+        if local in TRANSFORMER_LENS:
+            return Site(f"layers.{layer}.{TRANSFORMER_LENS[local]}")
+        raise NoSuchPlace(f"{user_line()}: there is no site {whole}. {nearest(whole)}")
 
 
 @final
@@ -73,16 +93,57 @@ class Layers:
     def __getitem__(self, index: int) -> Part:
         """One layer; negative numbers count from the last."""
         count = len(self)
-        if not isinstance(index, int):
-            raise SiteError("One layer at a time: model.layers[3]; for several, write a loop.")
+        try:
+            index = operator.index(index)
+        except TypeError:
+            raise SiteError(
+                f"{user_line()}: one layer at a time: model.layers[3]; for several, write a loop."
+            ) from None
         if not -count <= index < count:
-            raise SiteError(f"There is no layers[{index}]: this model has {count} layers, 0 to {count - 1}.")
+            raise LayerError(
+                f"{user_line()}: there is no layers[{index}]: this model has {count} layers, 0 to {count - 1}."
+            )
         leaves = tuple(name for name in LAYER_SITES if "." not in name)
         parts = {
             part: tuple(name.split(".")[1] for name in LAYER_SITES if name.startswith(f"{part}."))
             for part in ("attn", "mlp")
         }
         return Part(self._model, f"layers.{index % count}.", leaves, parts)
+
+
+@final
+class Stack:
+    """One site of every layer, as nnterp writes it: `model.layers_output[3]`.
+
+    Args:
+        model: the model.
+        local: the site's name inside a layer.
+    """
+
+    __slots__ = ("_local", "_model")
+
+    def __init__(self, model: "Model", local: str) -> None:
+        """Only a name; nothing is read yet."""
+        self._model, self._local = model, local
+
+    def __len__(self) -> int:
+        """How many layers there are."""
+        return len(self._model.layers)
+
+    def __getitem__(self, index: int) -> Any:
+        """The value at the site of one layer."""
+        part, name = self._at(index)
+        return getattr(part, name)
+
+    def __setitem__(self, index: int, value: Any) -> None:
+        """Write the site of one layer."""
+        part, name = self._at(index)
+        setattr(part, name, value)
+
+    def _at(self, index: int) -> tuple[Part, str]:
+        *parts, name = self._local.split(".")
+        layer = self._model.layers[index]
+        return (getattr(layer, parts[0]) if parts else layer), name
 
 
 @final
@@ -106,17 +167,19 @@ class Module:
 
     def __getattr__(self, name: str) -> Any:
         """The value at `input`, `inputs` or `output`."""
-        return self._model.running().read(self._site(name))
+        site = self._site(name)
+        return self._model.running().read(site)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Write `input`, `inputs` or `output`."""
-        self._model.running().write(self._site(name), value)
+        site = self._site(name)
+        self._model.running().write(site, value)
 
     def _site(self, name: str) -> Site:
-        if name.startswith("__"):
+        if name.startswith("_"):
             raise AttributeError(name)
         if name not in ("input", "inputs", "output"):
-            raise SiteError(f'module("{self._path}") has .input, .inputs and .output, and no .{name}.')
+            raise NoSuchPlace(f'{user_line()}: module("{self._path}") has .input, .inputs and .output, and no .{name}.')
         return Site(self._path, name, self._call)
 
 
@@ -149,3 +212,34 @@ class Call:
     def unembed(self, value: Any) -> Any:
         """Turn normed streams [..., width] into logits [..., vocab]."""
         return self.module(self._model.table().unembed, value)
+
+
+def other_name(model: "Model", name: str) -> Any:
+    """What an attribute that a Model does not have may mean.
+
+    Args:
+        model: the model.
+        name: the attribute.
+
+    Returns:
+        the place, where TransformerLens or nnterp has one of this name.
+
+    Raises:
+        NoSuchPlace: none has; the message lists the nearest names.
+    """
+    if name.startswith("_"):
+        raise AttributeError(name)
+    if name in NNTERP:
+        return Stack(model, NNTERP[name])
+    if name in ("blocks", "ln_final"):
+        return model.layers if name == "blocks" else model.norm
+    if name in WHOLE:
+        return model.running().read(Site(WHOLE[name]))
+    raise NoSuchPlace(f"{user_line()}: a Model has no {name!r}. {_advice(model, name)}")
+
+
+def _advice(model: "Model", name: str) -> str:
+    if name in model.network._modules:
+        return f'For that module as a place write model.module("{name}"); the module itself is model.network.{name}.'
+    close = difflib.get_close_matches(name, dir(model), n=3, cutoff=0.6)
+    return f"Nearest names: {', '.join(close)}." if close else nearest(name)

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, final
 
@@ -11,12 +13,29 @@ from interpose.errors import ShapeError, TraceError
 from interpose.graph import Batch, Feed, Graph, World
 from interpose.graph.nodes import Call, Gradient, Input, Read, Ref, Save, Write
 from interpose.graph.sites import Site
+from interpose.trace.dry import shape_of_call
+from interpose.trace.kept import become
 from interpose.trace.positions import place_index
-from interpose.trace.proxy import Origin, Proxy, become, known_shape
+from interpose.trace.proxy import Origin, Proxy, known_shape
 from interpose.trace.recorder import Recorder, user_line
 
 if TYPE_CHECKING:
     from interpose.trace.model import Model
+
+
+@dataclass
+class _Held:
+    """What a site holds, as far as the block has written.
+
+    Attributes:
+        generation: how often it was given another value.
+        last: the value written last.
+        in_place: the value as it was last changed in place, if it was since.
+    """
+
+    generation: int = 0
+    last: Ref | None = None
+    in_place: Ref | None = None
 
 
 @final
@@ -44,7 +63,7 @@ class Trace:
         self._batches: dict[str, Batch] = {}
         self._world: str | None = None
         self._saves: list[tuple[Proxy, str]] = []
-        self._last_writes: dict[tuple[Site, str], Ref] = {}
+        self._held: dict[tuple[Site, str], _Held] = {}
 
     def __enter__(self) -> "Trace":
         """Open the block."""
@@ -56,18 +75,17 @@ class Trace:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         """Close the block and run what it says, unless it raised."""
         self.model.close(self._token)
-        self.recorder.open = False
+        self.recorder.open, self.recorder.failed = False, True
         if kind is not None:
             return
         self.graph = Graph(tuple(self._worlds.values()), tuple(self.recorder.nodes))
         self.feed = Feed(dict(self._batches), dict(self.recorder.constants))
-        if not self._run:
-            return
-        for result in self.model.backend.run_many([self.graph], [self.feed]):
-            self.saved = result
-        for proxy, name in self._saves:
-            if isinstance(proxy, Proxy) and "_trace" in proxy.__dict__:
-                become(proxy, self.saved[name])
+        if self._run:
+            self.saved = next(iter(self.model.backend.run_many([self.graph], [self.feed])))
+            for proxy, name in self._saves:
+                if "_trace" in proxy.__dict__:  # one saved under two names has become its tensor already
+                    become(proxy, self.saved[name])
+        self.recorder.failed = False
 
     @contextmanager
     def world(self, name: str, *inputs: Any, base: str | None = None, **kwargs: Any) -> Iterator[None]:
@@ -85,7 +103,9 @@ class Trace:
                 "Close one before the next; values read in one can be written in another."
             )
         if name in self._worlds:
-            raise TraceError(f"{user_line()}: there already is a world named {name!r}. A world is one call; name this one anew.")
+            raise TraceError(
+                f"{user_line()}: there already is a world named {name!r}. A world is one call; name this one anew."
+            )
         if base is not None and base not in self._worlds:
             raise TraceError(f"{user_line()}: the base {base!r} of the world {name!r} is no world of this block.")
         self._open_world(name, self.model.batch(*inputs, **kwargs), base)
@@ -105,6 +125,10 @@ class Trace:
         Returns:
             a value of the block.
         """
+        if name in self.recorder.constants:
+            raise TraceError(
+                f"{user_line()}: the feed of this block already has a tensor named {name!r}. Choose another name."
+            )
         ref = self.recorder.add(Input(name=name, trainable=trainable))
         self.recorder.constants[name] = like
         return Proxy.make(self, ref, torch.empty_like(like, device="meta"))
@@ -122,19 +146,22 @@ class Trace:
         world = self._open_name(site)
         shape = self.model.shape_of(site, self._batches[world])
         ref = self.recorder.add(Read(site=site, world=world))
-        return Proxy.make(self, ref, shape, Origin(site=site, world=world))
+        held = self._held.get((site, world))
+        generation = held.generation if held is not None else 0
+        return Proxy.make(self, ref, shape, Origin(site=site, world=world, generation=generation))
 
     def write(self, site: Site, value: Any) -> None:
         """Record `site = value` in the open world."""
         world = self._open_name(site)
-        if isinstance(value, Proxy) and self._last_writes.get((site, world)) == value._ref:
-            return  # `site += v` hands the changed value back to the site it has already been written to
         shape = self.model.shape_of(site, self._batches[world])
         if not isinstance(value, Proxy):
             value = self._as_value(value, shape)
-        elif shape is not None and value._shape_of is not None:
-            self._check_shape(site, shape, known_shape(value))
-        self.note_write(site, world, value.ref_in(self.recorder))
+        ref, held = value.ref_in(self.recorder), self._held.get((site, world))
+        if held is not None and held.last == ref:
+            return  # `site += v` hands the changed value back to the site it has already been written to
+        if shape is not None and value._shape_of is not None:
+            self._check_shape(site, shape, value._shape_of)
+        self.note_write(site, world, ref)
 
     def _as_value(self, value: Any, shape: torch.Tensor | None) -> Any:
         if isinstance(value, int | float) and not isinstance(value, bool):
@@ -157,11 +184,16 @@ class Trace:
     def call(self, path: str, values: tuple[Any, ...]) -> Any:
         """Record a call of one of the model's own modules."""
         module = self.model.module_at(path)
+        others = [type(value).__name__ for value in values if not isinstance(value, torch.Tensor)]
+        if others or not values:
+            raise TraceError(
+                f"{user_line()}: call.module({path!r}, ...) takes tensors, not {', '.join(others) or 'nothing'}."
+            )
         refs = tuple(self.recorder.encode(value) for value in values)
         ref = self.recorder.add(Call(module=path, args=refs))
         if any(isinstance(value, Proxy) and value._shape_of is None for value in values):
             return Proxy.make(self, ref, None)
-        return Proxy.make(self, ref, self.model.shape_of_call(module, [known_shape(value) for value in values]))
+        return Proxy.make(self, ref, shape_of_call(module, path, [known_shape(value) for value in values], self.device))
 
     def grad(self, of: Proxy, wrt: Proxy) -> Any:
         """Record a derivative."""
@@ -170,23 +202,48 @@ class Trace:
 
     def note_save(self, proxy: Proxy, name: str | None) -> None:
         """Record that a value is wanted after the block."""
-        name = name if name is not None else f"saved{len(self._saves)}"
-        if any(taken == name for _, taken in self._saves):
+        taken = {other for _, other in self._saves}
+        name = name if name is not None else next(free for i in count(len(taken)) if (free := f"saved{i}") not in taken)
+        if name in taken:
             raise TraceError(f"{user_line()}: a value is already saved as {name!r} in this block. Choose another name.")
         self.recorder.add(Save(name=name, value=proxy.ref_in(self.recorder)))
         self._saves.append((proxy, name))
 
-    def note_write(self, site: Site, world: str, value: Ref) -> None:
-        """Record that a site carries a value from here on."""
-        self.recorder.add(Write(site=site, world=world, value=value))
-        self._last_writes[site, world] = value
+    def note_write(self, site: Site, world: str, value: Ref, in_place: bool = False) -> None:
+        """Record that a site carries a value from here on.
 
-    def place_index(self, proxy: Proxy, index: Any) -> Any:
+        Args:
+            site: the site.
+            world: its world.
+            value: the value.
+            in_place: it is the site's own value, changed; else another in its place.
+        """
+        self.recorder.add(Write(site=site, world=world, value=value))
+        held = self._held.setdefault((site, world), _Held())
+        held.last, held.in_place = value, value if in_place else None
+        held.generation += not in_place
+
+    def value_in_place(self, origin: Origin) -> Ref | None:
+        """The value of a site as it was last changed in place; None where it still is what was read.
+
+        Raises:
+            TraceError: the site was given another value since it was read.
+        """
+        assert origin.site is not None
+        held = self._held.get((origin.site, origin.world), _Held())
+        if held.generation != origin.generation:
+            raise TraceError(
+                f"{user_line()}: {origin.site} has been given another value since this one was read from it, so changing this "
+                "one would change nothing. Read the site again."
+            )
+        return held.in_place
+
+    def place_index(self, value: Any, index: Any) -> tuple[Any, Any]:
         """An index as it is meant on left-padded batches; see `interpose.trace.positions`."""
-        origin = proxy._origin
-        if origin is None or origin.site is None or origin.site.axes is None:
-            return index
-        return place_index(index, origin.site, self._batches[origin.world])
+        origin = value._origin if isinstance(value, Proxy) else None
+        if origin is None or origin.site is None or value._shape_of is None:
+            return None, index
+        return place_index(index, origin.site, self._batches[origin.world], value._shape_of.shape)
 
     def find_shape(self, ref: Ref) -> torch.Tensor:
         """The shape of a value that no table tells: the model runs once, without data."""
@@ -194,7 +251,8 @@ class Trace:
         return self.model.dry_run(graph, Feed(dict(self._batches), dict(self.recorder.constants)))
 
     def _open_world(self, name: str, batch: Batch, base: str | None) -> None:
-        self._worlds[name], self._batches[name], self._world = World(name, base), batch, name
+        self._worlds[name] = World(name, base, at=user_line())
+        self._batches[name], self._world = batch, name
 
     def _open_name(self, site: Site) -> str:
         if self._world is None:
@@ -228,11 +286,11 @@ def grad(of: Any, wrt: Any) -> Any:
     """
     for value in (of, wrt):
         if not isinstance(value, Proxy):
-            raise TraceError("ip.grad(y, x) takes two values of one with-block; for plain tensors use torch.autograd.grad.")
+            raise TraceError(
+                f"{user_line()}: ip.grad(y, x) takes two values of one with-block; for plain tensors use torch.autograd.grad."
+            )
     if of._shape_of is not None and of._shape_of.numel() != 1:
         raise TraceError(
             f"{user_line()}: ip.grad needs a single number, not shape {tuple(of._shape_of.shape)}. Sum it or index it."
         )
     return of._trace.grad(of, wrt)
-
-

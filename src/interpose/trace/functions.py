@@ -1,6 +1,5 @@
 """Which torch function is which operation of the allow-list, and what is refused with what to write instead."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -43,20 +42,33 @@ _OPERATORS = {
     "greater": "gt",
     "less": "lt",
     "clip": "clamp",
-    "relu_": "relu",
-    "boolean_dispatch": "",
+    "__rand__": "bitwise_and",
+    "__ror__": "bitwise_or",
+    "__rxor__": "bitwise_xor",
+    "__xor__": "bitwise_xor",
+    "less_equal": "le",
+    "greater_equal": "ge",
+    "not_equal": "ne",
+    "fix": "trunc",
 }
+
+
+_DIFFERENT = {
+    torch: "svd qr layer_norm group_norm rms_norm embedding dropout kl_div binary_cross_entropy_with_logits",
+    torch.Tensor: "svd qr where",
+    torch.linalg: "norm diagonal cross",
+}
+"""Functions that share an operation's name and not its arguments or its meaning."""
 
 
 def _names() -> dict[Any, str]:
     found: dict[Any, str] = {}
     aliases = {alias: name for alias, name in _OPERATORS.items() if name in OPS}
-    for name in OPS:
-        aliases.setdefault(name, name)
+    aliases |= {name: name for name in OPS}
     for alias, name in aliases.items():
         for holder in _HOLDERS:
             function = getattr(holder, alias, None)
-            if callable(function):
+            if callable(function) and alias not in _DIFFERENT.get(holder, "").split():
                 found[function] = name
     # What these public functions call inside, where the call that arrives is the inner one.
     for inner, name in ((torch._C._nn.linear, "linear"), (torch._C._nn.gelu, "gelu"), (torch.conv1d, "conv1d")):
@@ -75,11 +87,18 @@ IN_PLACE: dict[Any, str] = {
     if callable(function := getattr(holder, alias, None))
 }
 """The operation of each function that changes its first argument."""
+FILLS = ("zero_", "fill_", "copy_")
+"""Functions that change their first argument whatever it was."""
 IN_PLACE |= {
     torch.Tensor.__itruediv__: "div",
     torch.Tensor.__ifloordiv__: "floor_divide",
     torch.Tensor.__imod__: "remainder",
     torch.Tensor.__ipow__: "pow",
+    torch.Tensor.__iand__: "bitwise_and",
+    torch.Tensor.__ior__: "bitwise_or",
+    torch.Tensor.__ixor__: "bitwise_xor",
+    torch.Tensor.__setitem__: "setitem",
+    **{getattr(torch.Tensor, name): name for name in FILLS},
 }
 
 PROPERTIES = {"mT": "mT", "mH": "mH", "T": "T", "H": "adjoint"}
@@ -94,6 +113,7 @@ REFUSED: dict[str, str] = {
     "__int__": _NO_VALUE.format("int(...) cannot be taken. Save it and write int(saved) after the block."),
     "__index__": _NO_VALUE.format("it cannot index a list. Save it, or index a tensor of the block by it."),
     "item": _NO_VALUE.format(".item() cannot be taken. Save it and write saved.item() after the block."),
+    "__complex__": _NO_VALUE.format("complex(...) cannot be taken. Save it and write complex(saved) after the block."),
     "tolist": _NO_VALUE.format(".tolist() cannot be taken. Save it and write saved.tolist() after the block."),
     "numpy": _NO_VALUE.format(".numpy() cannot be taken. Save it and write saved.numpy() after the block."),
     "__array__": _NO_VALUE.format("numpy cannot take it. Save it and use numpy after the block, or use torch here."),
@@ -106,30 +126,11 @@ REFUSED: dict[str, str] = {
 }
 """Functions with an answer of their own."""
 
-BOOLS: dict[Any, Callable[..., Any]] = {
-    torch.is_tensor: lambda value: True,
-    torch.Tensor.is_floating_point: lambda value: value.dtype.is_floating_point,
-    torch.is_floating_point: lambda value: value.dtype.is_floating_point,
-    torch.Tensor.is_complex: lambda value: value.dtype.is_complex,
-    torch.Tensor.dim: lambda value: len(value.shape),
-    torch.Tensor.ndimension: lambda value: len(value.shape),
-    torch.Tensor.numel: lambda value: value.shape.numel(),
-    torch.Tensor.nelement: lambda value: value.shape.numel(),
-    torch.Tensor.size: lambda value, *axis: value.shape[axis[0]] if axis else value.shape,
-    torch.Tensor.__len__: lambda value: value.shape[0],
-    torch.Tensor.__hash__: id,
-    torch.Tensor.is_contiguous: lambda value, *how: True,
-    torch.Tensor.get_device: lambda value: -1,
-}
-"""Questions that need no number."""
-
-
-def fill_in_place(record: Callable[..., Any], trace: Any, name: str, target: Any, args: tuple[Any, ...]) -> Any:
-    """What `zero_`, `fill_` and `copy_` make of a value, as an operation that changes nothing in place."""
-    if name == "zero_":
-        return record(trace, "zeros_like", torch.zeros_like, (target,), {})
-    if name == "fill_":
-        zeros = record(trace, "zeros_like", torch.zeros_like, (target,), {})
-        return record(trace, "add", torch.add, (zeros, args[1]), {})
-    zeros = record(trace, "zeros_like", torch.zeros_like, (target,), {})
-    return record(trace, "add", torch.add, (zeros, args[1]), {})
+_QUESTIONS = """
+is_floating_point is_complex is_signed is_contiguous is_same_size dim ndimension numel nelement size stride element_size
+storage_offset __len__
+"""
+ANSWERS: frozenset[Any] = frozenset(
+    getattr(holder, name) for name in _QUESTIONS.split() for holder in (torch, torch.Tensor) if hasattr(holder, name)
+)
+"""Questions that the shape and the type answer."""

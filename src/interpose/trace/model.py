@@ -1,6 +1,5 @@
 """Model: names for the parts of a network, a backend that runs it, and a tokenizer if it has one."""
 
-import hashlib
 from collections.abc import Sequence
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
@@ -10,15 +9,16 @@ import torch
 
 from interpose.engine import Attention, LocalBackend
 from interpose.engine.plan import place_of
-from interpose.errors import LoadError, SiteError, TraceError
+from interpose.errors import SiteError, TraceError
 from interpose.graph import Batch, Feed, Graph, Site
 from interpose.graph.sites import standard
 from interpose.models import Dims, Family, find
-from interpose.trace.access import Call, Layers, Module, Part
+from interpose.trace.access import Call, Layers, Module, Part, other_name
 from interpose.trace.block import Trace
-from interpose.trace.dry import shape_of_call, shape_of_saved
+from interpose.trace.dry import shape_of_saved, shapes_of
 from interpose.trace.recorder import user_line
 from interpose.trace.tokens import make_batch, tokens
+from interpose.trace.weights import hash_of, named_weights, projection
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,9 @@ class ModelInfo:
     note: str = ""
     licence: str = ""
     weights_hash: str = ""
+
+
+_ATTRIBUTES = ["network", "tokenizer", "info", "config", "family", "dims", "backend", "layers", "call", "norm"]
 
 
 @final
@@ -75,11 +78,25 @@ class Model:
         self.norm = Part(self, "norm.", ("output",), {})
         self._open: ContextVar[Trace | None] = ContextVar(f"open block of {info.name}", default=None)
         self._hash = info.weights_hash
+        self._shapes: dict[tuple[Graph, tuple[Any, ...]], torch.Tensor] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        """Names that other libraries give to sites (`model.layers_output[3]`); else an error with the nearest names."""
+        return other_name(self, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute, or write a site; a misspelt site is refused, since nothing else would say so."""
+        if not (name.startswith("_") or name in _ATTRIBUTES or isinstance(getattr(type(self), name, None), property)):
+            other_name(self, name)
+            raise TraceError(f"{user_line()}: {name} is no site of its own; write one of its elements.")
+        object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
         """Name, kind and size."""
         count = sum(weight.numel() for weight in self.network.parameters())
-        kind = type(self.network).__name__ if self.family else f"{type(self.network).__name__}, no table: use module(path)"
+        kind = (
+            type(self.network).__name__ if self.family else f"{type(self.network).__name__}, no table: use module(path)"
+        )
         note = f", {self.info.note}" if self.info.note else ""
         return f"Model({self.info.name}: {kind}, {count:,} parameters{note})"
 
@@ -176,11 +193,7 @@ class Model:
     def weights_hash(self) -> str:
         """sha256 of its weights: of the file where it was loaded from one, else of every parameter and buffer."""
         if not self._hash:
-            digest = hashlib.sha256()
-            for name, weight in sorted(self.network.state_dict().items()):
-                digest.update(name.encode())
-                digest.update(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-            self._hash = digest.hexdigest()
+            self._hash = hash_of(self.network)
         return self._hash
 
     def table(self) -> Family:
@@ -217,15 +230,7 @@ class Model:
         Returns:
             a value of the block, [head, head width, width]; keys and values have one head a key/value head.
         """
-        made = getattr(self.table(), kind)
-        heads = self.sizes().heads if kind == "query" else self.sizes().kv_heads
-        weight = self.running().weight(f"{self.table().path(kind, layer)}.weight")
-        weight = weight.T if self.table().transposed else weight
-        if made.fusion == "heads":
-            return weight.unflatten(0, (heads, 3, -1))[:, made.part]
-        if made.fusion == "blocks":
-            weight = weight.chunk(3)[made.part]
-        return weight.unflatten(0, (heads, -1))
+        return projection(self, layer, kind)
 
     # What the with-block asks of its model.
 
@@ -258,22 +263,25 @@ class Model:
 
     def weight_paths(self) -> dict[int, str]:
         """The path of every parameter and buffer, by identity."""
-        named = [*self.network.named_buffers(), *self.network.named_parameters()]
-        return {id(weight): path for path, weight in named}
+        return {id(weight): path for path, weight in named_weights(self.network)}
 
     def weight_at(self, path: str) -> torch.Tensor:
         """A parameter or buffer by path."""
-        for name, weight in [*self.network.named_parameters(), *self.network.named_buffers()]:
-            if name == path:
-                return weight
-        raise SiteError(f"{self.info.name} has no weight at {path!r}. model.network prints its parts.")
+        found = dict(named_weights(self.network)).get(path)
+        if found is None:
+            raise SiteError(
+                f"{user_line()}: {self.info.name} has no weight at {path!r}. model.network prints its parts."
+            )
+        return found
 
     def module_at(self, path: str) -> torch.nn.Module:
         """A module by path."""
         try:
             return self.network.get_submodule(path)
         except AttributeError as error:
-            raise SiteError(f"{self.info.name} has no module at {path!r}. {self.backend.nearest(path)}") from error
+            raise SiteError(
+                f"{user_line()}: {self.info.name} has no module at {path!r}. {self.backend.nearest(path)}"
+            ) from error
 
     def shape_of(self, site: Site, batch: Batch) -> torch.Tensor | None:
         """The shape of a standard site on a batch, as a tensor without data; None for a module's own values."""
@@ -281,18 +289,22 @@ class Model:
             return None
         self.table()
         place_of(site, self.family, self.dims)
-        ids = batch.kwargs.get("input_ids")
-        if ids is None:
-            raise LoadError(f"{site} needs token ids; this world was given {sorted(batch.kwargs) or 'positional inputs'}.")
-        dims = self.sizes()
-        sizes = {"B": ids.shape[0], "P": ids.shape[1], "H": dims.heads, "K": dims.kv_heads, "D": dims.head_width}
+        given = [value for name in ("input_ids", "inputs_embeds") if (value := batch.kwargs.get(name)) is not None]
+        if not given:
+            raise TraceError(
+                f"{user_line()}: {site} needs token ids; this world was given {sorted(batch.kwargs) or 'positional inputs'}."
+            )
+        dims, (rows, length) = self.sizes(), given[0].shape[:2]
+        kept = batch.kwargs.get("logits_to_keep", 0)
+        if site.name == "logits" and isinstance(kept, int) and kept:
+            length = min(length, kept)
+        sizes = {"B": rows, "P": length, "H": dims.heads, "K": dims.kv_heads, "D": dims.head_width}
         sizes |= {"M": dims.width, "F": dims.neurons, "V": dims.vocab}
         return torch.empty([sizes[axis] for axis in site.axes or ()], dtype=self.dtype, device="meta")
 
-    def shape_of_call(self, module: torch.nn.Module, values: list[torch.Tensor]) -> torch.Tensor:
-        """The shape of what a module gives."""
-        return shape_of_call(module, values, self.device)
-
     def dry_run(self, graph: Graph, feed: Feed) -> torch.Tensor:
-        """The shape of the value saved as `wanted`."""
-        return shape_of_saved(self.backend, graph, feed)
+        """The shape of the value that a graph saves as `wanted`; found once for each graph and shape of inputs."""
+        key = graph, shapes_of(feed)
+        if key not in self._shapes:
+            self._shapes[key] = shape_of_saved(self.backend, graph, feed)
+        return self._shapes[key]

@@ -1,83 +1,151 @@
 """Positions on ragged batches.
 
 Unequal prompts are padded on the left, so position -1 is every prompt's last token. A positive position counts from each
-row's first real token; here such an index is turned into one that picks a different column in each row.
+row's first real token; here such an index is split in two: one that picks the columns of each row, and the rest.
 """
 
 from typing import Any
 
 import torch
 
-from interpose.errors import TraceError
+from interpose.errors import ShapeError, TraceError
 from interpose.graph.feed import Batch
 from interpose.graph.sites import Site
 from interpose.trace.recorder import user_line
 
+_FROM_END = (
+    "Name both ends from the start ([:, 2:5]) or from the end ([:, -3:]), or take one position or a list of positions."
+)
 
-def place_index(index: Any, site: Site, batch: Batch) -> Any:
+
+def place_index(index: Any, site: Site, batch: Batch, shape: torch.Size) -> tuple[Any, Any]:
     """The index as it is meant.
 
     Args:
         index: what the user wrote between the brackets.
         site: the standard site that is indexed.
         batch: the inputs of its world.
+        shape: the site's shape.
 
     Returns:
-        the same index where no row is padded or no positive position is named; else one with a column a row.
+        None and the same index where no row is padded or no positive position is named; else an index that picks each
+        row's columns, and the index to be used on what that gives.
 
     Raises:
-        TraceError: the positions named are not as many in each row.
+        TraceError: the positions named are not as many in each row, or the padding is on the right.
+        ShapeError: a row has fewer tokens.
     """
-    padding = batch.padding
     axes = site.axes or ()
-    if padding is None or not bool(padding.any()) or "P" not in axes:
-        return index
-    parts = list(index) if isinstance(index, tuple) else [index]
-    parts = _without_dots(parts, len(axes))
-    found = [(at, part) for at, part in enumerate(parts) if axes[at] == "P" and _is_positive(part)]
+    padding = batch.padding
+    if padding is None or "P" not in axes:
+        return None, index
+    parts = _parts(index, len(axes))
+    found = [(at, part) for at, axis, part in parts if axis is not None and axes[axis] == "P" and _names_columns(part)]
     if not found:
-        return index
+        return None, index
+    _check_right(batch, site)
+    if not bool(padding.any()):
+        return None, index
     at, part = found[0]
+    columns = _positive(part)
+    if columns is None:
+        return None, index
     if axes.count("P") > 1:
         raise TraceError(
             f"{user_line()}: on prompts of unequal length, {site} is indexed by positions from the end (-1 is the last)."
         )
-    rows, columns = _rows(parts[0], padding), _columns(part)
-    picked = padding[rows].to(torch.long)
-    if isinstance(columns, torch.Tensor) and rows.ndim:
-        rows, picked = rows[:, None], picked[:, None]
-    parts[0], parts[at] = rows, picked + columns
-    return tuple(parts)
+    grid = _grid(columns.flatten(), padding.to("cpu"), axes, shape)
+    rest = [part for _, _, part in parts]
+    rest[at] = 0 if isinstance(part, int) else slice(None) if isinstance(part, slice) else _count(columns)
+    return grid, tuple(rest)
 
 
-def _without_dots(parts: list[Any], rank: int) -> list[Any]:
-    if not any(part is Ellipsis for part in parts):
-        return parts
-    at = next(i for i, part in enumerate(parts) if part is Ellipsis)
-    return [*parts[:at], *[slice(None)] * (rank - len(parts) + 1), *parts[at + 1 :]]
+def _parts(index: Any, rank: int) -> list[tuple[int, int | None, Any]]:
+    """The parts of an index: where each stands, the axis it is about (None: a new or several axes), and the part."""
+    parts = list(index) if isinstance(index, tuple) else [index]
+    if any(part is Ellipsis for part in parts):
+        at = next(i for i, part in enumerate(parts) if part is Ellipsis)
+        missing = rank - sum(_width(part) for part in parts if part is not Ellipsis)
+        parts = [*parts[:at], *[slice(None)] * missing, *parts[at + 1 :]]
+    found, axis = [], 0
+    for at, part in enumerate(parts):
+        width = _width(part)
+        found.append((at, axis if width == 1 and axis < rank else None, part))
+        axis += width
+    return found
 
 
-def _is_positive(part: Any) -> bool:
-    if isinstance(part, slice):
-        return any(isinstance(bound, int) and bound >= 0 for bound in (part.start, part.stop))
-    return isinstance(part, int) and not isinstance(part, bool) and part >= 0
+def _width(part: Any) -> int:
+    """How many axes a part of an index is about."""
+    if part is None or isinstance(part, bool):
+        return 0
+    if getattr(part, "dtype", None) == torch.bool:
+        return part.ndim
+    return 1
 
 
-def _columns(part: Any) -> Any:
-    if isinstance(part, int):
-        return part
-    start = part.start or 0
-    if part.stop is None or start < 0 or part.stop < 0:
+def _names_columns(part: Any) -> bool:
+    return not (isinstance(part, slice) and part == slice(None))
+
+
+def _check_right(batch: Batch, site: Site) -> None:
+    mask = batch.kwargs["attention_mask"]
+    if not bool(mask[:, -1].all()):
         raise TraceError(
-            f"{user_line()}: on prompts of unequal length this slice has a different length in each row. "
-            "Name both ends from the start ([:, 2:5]) or from the end ([:, -3:])."
+            f"{user_line()}: this batch is padded on the right, so the positions of {site} have no common meaning. Pad on the "
+            'left (tokenizer.padding_side = "left"), or give the prompts as a list of texts.'
         )
-    return torch.arange(start, part.stop, part.step or 1)
 
 
-def _rows(part: Any, padding: torch.Tensor) -> torch.Tensor:
+def _positive(part: Any) -> torch.Tensor | None:
+    """The positions that a part names, where it names any from the start; None where it is to be taken as it is."""
     if isinstance(part, int):
-        return torch.tensor(part)
+        return torch.tensor([part]) if part >= 0 else None
     if isinstance(part, slice):
-        return torch.arange(len(padding))[part]
-    raise TraceError(f"{user_line()}: on prompts of unequal length, rows are given as a number or a slice.")
+        return _positive_slice(part)
+    if type(part) not in (torch.Tensor, list) and not hasattr(part, "__array__"):
+        return None
+    if type(part) is not torch.Tensor and isinstance(part, torch.Tensor):
+        return None  # a value of the block: what it holds was counted in columns
+    positions = torch.as_tensor(part)
+    if positions.dtype == torch.bool:
+        raise TraceError(
+            f"{user_line()}: on prompts of unequal length a mask over positions picks other tokens in each row. "
+            "Name positions by number, or use a mask of shape [batch, position]."
+        )
+    if bool((positions < 0).all()):
+        return None
+    if bool((positions < 0).any()):
+        raise TraceError(f"{user_line()}: on prompts of unequal length, count all positions from one end. {_FROM_END}")
+    return positions
+
+
+def _positive_slice(part: slice) -> torch.Tensor | None:
+    start, stop = part.start, part.stop
+    if not any(isinstance(bound, int) and bound >= 0 for bound in (start, stop)):
+        return None
+    start = start or 0
+    if stop is None or start < 0 or stop < 0:
+        raise TraceError(
+            f"{user_line()}: on prompts of unequal length this slice has a different length in each row. {_FROM_END}"
+        )
+    return torch.arange(start, stop, part.step or 1)
+
+
+def _grid(positions: torch.Tensor, padding: torch.Tensor, axes: tuple[str, ...], shape: torch.Size) -> tuple[Any, ...]:
+    columns = padding[:, None] + positions[None]
+    at, length = axes.index("P"), shape[axes.index("P")]
+    if columns.numel() and int(columns.max()) >= length:
+        row = int((columns >= length).any(1).nonzero()[0])
+        raise ShapeError(
+            f"{user_line()}: position {int(positions.max())} was asked for, and prompt {row} of the batch has "
+            f"{length - int(padding[row])} tokens."
+        )
+    rows = torch.arange(len(padding))
+    if at == 1:
+        return rows[:, None], columns
+    return rows[:, None, None], torch.arange(shape[1])[None, :, None], columns[:, None]
+
+
+def _count(columns: torch.Tensor) -> torch.Tensor:
+    return torch.arange(columns.numel()).reshape(columns.shape)

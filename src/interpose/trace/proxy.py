@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from interpose.errors import TraceError
-from interpose.graph.nodes import Ref, Save
+from interpose.graph.nodes import Ref
 from interpose.graph.sites import Site
-from interpose.trace.functions import BOOLS, IN_PLACE, NAMES, PROPERTIES, REFUSED, fill_in_place
+from interpose.trace.functions import ANSWERS, IN_PLACE, NAMES, PROPERTIES, REFUSED
 from interpose.trace.recorder import Recorder, try_shapes, user_line
 
 
@@ -24,14 +24,18 @@ class Origin:
     Attributes:
         site: for a site's own value, the site.
         world: its world.
+        generation: how often the site had been given another value when this one was read.
         parent: for a basic index of another proxy, that proxy.
         index: the index.
+        written: the index as the user wrote it, where that is another.
     """
 
     site: Site | None = None
     world: str = ""
+    generation: int = 0
     parent: "Proxy | None" = None
     index: Any = None
+    written: Any = None
 
 
 class Proxy(torch.Tensor):
@@ -63,33 +67,40 @@ class Proxy(torch.Tensor):
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Record what torch was asked to do."""
         kwargs = kwargs or {}
-        proxies = list(_proxies((args, kwargs)))
-        if not proxies:
+        proxy = next(proxies((args, kwargs)), None)
+        if proxy is None:
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **kwargs)
-        proxy = proxies[0]
         name = getattr(func, "__name__", str(func))
         if name == "__get__":
             return _property(proxy, func)
-        proxy._check_open()
+        proxy.check_open()
         if name in REFUSED:
             raise TraceError(f"{user_line()}: {REFUSED[name]}")
-        if func is torch.Tensor.__setitem__ or func in IN_PLACE or name in ("zero_", "fill_", "copy_"):
-            return _in_place(func, name, args, kwargs)
         if func is torch.Tensor.__getitem__:
-            return _index(args[0], args[1])
-        if func in BOOLS:
-            return BOOLS[func](*args)
+            return index(proxy._trace, args[0], args[1])
+        if func in IN_PLACE or kwargs.pop("inplace", False):
+            from interpose.trace.writing import in_place
+
+            return in_place(proxy._trace, func, args, kwargs)
+        if func in ANSWERS:
+            with torch._C.DisableTorchFunctionSubclass():
+                return func(*bare(args), **bare(kwargs))
         if func not in NAMES:
             raise TraceError(
                 f"{user_line()}: {name} cannot be part of an intervention. Save the value and use it after the block, "
                 "or write it with operations of torch that interpose knows (interpose.graph.ops.OPS)."
             )
+        if kwargs.get("out") is not None:
+            raise TraceError(
+                f"{user_line()}: {name}(..., out=...) would write into another tensor; use what it returns."
+            )
+        kwargs.pop("_stacklevel", None)  # where F.softmax would place a warning
         return record(proxy._trace, NAMES[func], func, args, kwargs)
 
     def save(self, name: str | None = None) -> "Proxy":
         """Keep the value: after the block this variable is a plain tensor, and `t.saved[name]` has it too."""
-        self._check_open()
+        self.check_open()
         self._trace.note_save(self, name)
         return self
 
@@ -99,7 +110,7 @@ class Proxy(torch.Tensor):
         Raises:
             TraceError: it belongs to another block.
         """
-        self._check_open()
+        self.check_open()
         if self._trace.recorder is not recorder:
             raise TraceError(
                 f"{user_line()}: this value belongs to another block (another model's, or an earlier one). "
@@ -107,16 +118,26 @@ class Proxy(torch.Tensor):
             )
         return self._ref
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
+        """Refuse a value that was not kept.
+
+        Raises:
+            TraceError: its block has ended.
+        """
         trace = self.__dict__.get("_trace")
         if trace is not None and not trace.recorder.open:
-            raise TraceError(
-                f"{user_line()}: this value was not kept when its block ended. Add .save() to it inside the block "
-                f"(it was made at {trace.recorder.nodes[self._ref.index].at})."
-            )
+            raise TraceError(f"{user_line()}: {self._gone()}")
+
+    def _gone(self) -> str:
+        made = f"(it was made at {self._trace.recorder.nodes[self._ref.index].at})"
+        if self._trace.recorder.failed:
+            return f"this value was never made, because its block raised an error {made}."
+        return f"this value was not kept when its block ended. Add .save() to it inside the block {made}."
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:
         """Shape and origin; there are no numbers to show yet."""
+        if not self._trace.recorder.open:
+            return f"Proxy({self._gone()})"
         shape = "shape not known yet" if self._shape_of is None else f"shape {tuple(self._shape_of.shape)}"
         return f"Proxy({shape}, made at {self._trace.recorder.nodes[self._ref.index].at})"
 
@@ -128,206 +149,183 @@ class Proxy(torch.Tensor):
 
     def __iter__(self) -> Any:
         """Go through the first axis."""
-        return iter([self[index] for index in range(len(self))])
+        return iter([self[at] for at in range(len(self))])
+
+    __hash__ = object.__hash__
+
+    # Torch defines these by functions of its own, which would arrive here under names that say less.
+
+    def where(self, condition: Any, other: Any) -> Any:
+        """This value where a condition holds, another elsewhere."""
+        return torch.where(condition, self, other)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return self.reciprocal() * other
+
+    def __rfloordiv__(self, other: Any) -> Any:
+        return torch.floor_divide(torch.as_tensor(other), self)
+
+    def __rmod__(self, other: Any) -> Any:
+        return torch.remainder(torch.as_tensor(other), self)
+
+    def __rpow__(self, other: Any) -> Any:
+        return torch.pow(other, self)
+
+    def __rmatmul__(self, other: Any) -> Any:
+        return torch.matmul(torch.as_tensor(other), self)
+
+    def __getattr__(self, name: str) -> Any:
+        """An element by name, where the value is a structure that a module returned (`model.output.logits`)."""
+        if name.startswith("_") or self.__dict__.get("_trace") is None or self._shape_of is not None:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        self.check_open()
+        return index(self._trace, self, name)
 
     def __deepcopy__(self, memo: Any) -> Any:
         """Refused: there is nothing to copy yet."""
         raise TraceError(f"{user_line()}: a value inside a block cannot be deep-copied; use .clone().")
 
 
-def known_shape(proxy: Proxy) -> torch.Tensor:
-    """A tensor without data of the proxy's shape; where it is not known yet, the block finds out."""
-    if proxy._shape_of is None:
-        proxy.__dict__["_shape_of"] = proxy._trace.find_shape(proxy._ref)
-    return proxy._shape_of  # type: ignore[return-value]
+def known_shape(value: torch.Tensor) -> torch.Tensor:
+    """A tensor without data of the value's shape; where it is not known yet, the block finds out."""
+    if not isinstance(value, Proxy):
+        return bare(value)
+    if value._shape_of is None:
+        value.__dict__["_shape_of"] = value._trace.find_shape(value._ref)
+    return value._shape_of  # type: ignore[return-value]
 
 
 def record(trace: Any, name: str, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """Record an operation; gives a proxy, or as many as the operation has results."""
     ref = trace.recorder.op(name, args, kwargs)
-    found = list(_proxies((args, kwargs)))
-    several = name in _SEVERAL
-    if any(proxy._shape_of is None for proxy in found) and not several:
+    if name not in _SEVERAL and any(proxy._shape_of is None for proxy in proxies((args, kwargs))):
         return Proxy.make(trace, ref, None)
-    bare_args, bare_kwargs = _bare(args), _bare(kwargs)
+    bare_args, bare_kwargs = bare(args), bare(kwargs)
+    if name == "to":  # what has no data cannot be moved; where it is makes no difference to its shape
+        bare_args = tuple("meta" if isinstance(arg, str) else arg for arg in bare_args)
+        bare_kwargs.pop("device", None)
     with torch._C.DisableTorchFunctionSubclass():
         shapes = try_shapes(function, bare_args, bare_kwargs, name)
-    return _result(trace, ref, shapes)
-
-
-_SEVERAL = frozenset("chunk split unbind topk sort max min median mode kthvalue cummax cummin std_mean var_mean".split())
-
-
-def _result(trace: Any, ref: Ref, shapes: Any) -> Any:
     if isinstance(shapes, torch.Tensor):
         return Proxy.make(trace, ref, shapes)
-    parts = [
-        Proxy.make(trace, trace.recorder.op("getitem", (ref, (index,)), {}), part) for index, part in enumerate(shapes)
-    ]
+    parts = [Proxy.make(trace, trace.recorder.op("getitem", (ref, (at,)), {}), part) for at, part in enumerate(shapes)]
     return type(shapes)(parts)
 
 
+_SEVERAL = frozenset(
+    [
+        "chunk",
+        "split",
+        "tensor_split",
+        "unbind",
+        "topk",
+        "sort",
+        "max",
+        "min",
+        "median",
+        "mode",
+        "kthvalue",
+        "cummax",
+        "cummin",
+        "std_mean",
+        "var_mean",
+        "svd",
+        "qr",
+        "eigh",
+    ]
+)
+"""Operations that may give several results, so that the shapes of their arguments must be known."""
+
+
+def index(trace: Any, base: Any, where: Any) -> Any:
+    """Record an index.
+
+    Args:
+        trace: the block.
+        base: a value of the block, or a plain tensor that is indexed by one.
+        where: what stands between the brackets.
+
+    Returns:
+        what is there; a basic index of a site can be written through to the site.
+    """
+    if not isinstance(base, Proxy):
+        return record(trace, "getitem", torch.Tensor.__getitem__, (base, where), {})
+    columns, where_then = trace.place_index(base, where)
+    if columns is not None:
+        base = _indexed(base, columns, columns)
+    return _indexed(base, where_then, where)
+
+
+def _indexed(base: Proxy, where: Any, written: Any) -> Proxy:
+    trace, where = base._trace, one_index(where)
+    ref = trace.recorder.op("getitem", (base, where), {})
+    origin = Origin(parent=base, index=where, written=written) if base._origin is not None else None
+    shape = None if base._shape_of is None else indexed_shape(base._shape_of, where)
+    made = Proxy.make(trace, ref, shape, origin)
+    made.__dict__["_seen"] = base._ref
+    return made
+
+
+def one_index(where: Any) -> Any:
+    """An index in which a list is one index and not several."""
+    if isinstance(where, list):
+        return (where,)
+    return where
+
+
+def indexed_shape(shape: torch.Tensor, where: Any) -> torch.Tensor:
+    """What an index gives of a tensor without data."""
+    with torch._C.DisableTorchFunctionSubclass():
+        return try_shapes(lambda: shape[bare(where, keep=True)], (), {}, "this index")
+
+
 def _property(proxy: Proxy, func: Any) -> Any:
-    owner = getattr(func, "__self__", None)
-    name = getattr(owner, "__name__", "")
+    name = getattr(getattr(func, "__self__", None), "__name__", "")
+    proxy.check_open()
     if name == "device":
         return proxy._trace.device
     if name in ("grad", "data", "real", "imag", "grad_fn", "_grad"):
-        proxy._check_open()
-        raise TraceError(f"{user_line()}: .{name} of a value inside a block is not there; for gradients use ip.grad(y, x).")
+        raise TraceError(
+            f"{user_line()}: .{name} of a value inside a block is not there; for gradients use ip.grad(y, x)."
+        )
     if name in PROPERTIES:
-        proxy._check_open()
         return record(proxy._trace, PROPERTIES[name], func, (proxy,), {})
-    if name in ("requires_grad", "is_leaf", "names", "layout", "is_sparse", "is_quantized", "is_meta", "is_cuda", "is_cpu"):
-        return {"requires_grad": False, "is_leaf": True, "is_meta": False}.get(name, False)
-    proxy._check_open()
+    if name in ("is_cuda", "is_cpu", "is_mps", "is_xpu", "is_meta"):
+        return name == f"is_{proxy._trace.device.type}"
     with torch._C.DisableTorchFunctionSubclass():
         return func(known_shape(proxy))
 
 
-def _index(proxy: Any, index: Any) -> Any:
-    if not isinstance(proxy, Proxy):
-        raise TraceError(f"{user_line()}: a plain tensor was indexed by a value of the block; use torch.take_along_dim or gather.")
-    index = proxy._trace.place_index(proxy, index)
-    ref = proxy._trace.recorder.op("getitem", (proxy, index), {})
-    origin = Origin(parent=proxy, index=index) if proxy._origin is not None else None
-    if proxy._shape_of is None:
-        return Proxy.make(proxy._trace, ref, None, origin)
-    with torch._C.DisableTorchFunctionSubclass():
-        shape = try_shapes(lambda base, where: base[where], (known_shape(proxy), _bare(index)), {}, "this index")
-    return Proxy.make(proxy._trace, ref, shape, origin)
-
-
-def _in_place(func: Any, name: str, args: Any, kwargs: Any) -> Any:
-    target = args[0]
-    if not isinstance(target, Proxy):
-        raise TraceError(
-            f"{user_line()}: a value of the block is written into a plain tensor ({name}), where it would be lost. "
-            "Build the tensor from values of the block (torch.stack, torch.cat, torch.where) instead."
-        )
-    if target._origin is None:
-        raise TraceError(
-            f"{user_line()}: {name} changes a value that is no site and no index of one, which would change nothing in the "
-            "model. Write `site = ...` (for example model.layers[3].output = new)."
-        )
-    trace = target._trace
-    if func is torch.Tensor.__setitem__:
-        index = trace.place_index(target, args[1])
-        value = args[2]
-        if target._shape_of is not None:
-            _check_fits(target, index, value)
-        new = trace.recorder.op("setitem", (target, index, value), {})
-    elif name in ("zero_", "fill_", "copy_"):
-        new = fill_in_place(record, trace, name, target, args)._ref
-    else:
-        new = record(trace, IN_PLACE[func], _functional(IN_PLACE[func]), args, kwargs)._ref
-    write_through(target, new)
-    return target
-
-
-def _check_fits(target: Proxy, index: Any, value: Any) -> None:
-    with torch._C.DisableTorchFunctionSubclass():
-        there = try_shapes(lambda base, where: base[where], (known_shape(target), _bare(index)), {}, "this index")
-        if isinstance(value, torch.Tensor):
-            shape = known_shape(value) if isinstance(value, Proxy) and value._shape_of is not None else value
-            if not isinstance(value, Proxy) or value._shape_of is not None:
-                try_shapes(lambda: torch.broadcast_to(_bare(shape), there.shape), (), {}, "the value written here")
-
-
-def write_through(target: Proxy, new: Ref) -> None:
-    """Let a changed value reach its site: through the indices it was taken by."""
-    trace = target._trace
-    while True:
-        origin = target._origin
-        assert origin is not None
-        target.__dict__["_ref"] = new
-        if origin.site is not None:
-            trace.note_write(origin.site, origin.world, new)
-            return
-        assert origin.parent is not None
-        new = trace.recorder.op("setitem", (origin.parent, origin.index, target), {})
-        target = origin.parent
-
-
-def _functional(name: str) -> Callable[..., Any]:
-    from interpose.engine.ops import FUNCTIONS
-
-    return FUNCTIONS[name]
-
-
-def _proxies(value: Any) -> Any:
+def proxies(value: Any) -> Any:
+    """Every proxy inside an argument."""
     if isinstance(value, Proxy):
         yield value
     elif isinstance(value, tuple | list):
         for item in value:
-            yield from _proxies(item)
+            yield from proxies(item)
     elif isinstance(value, dict):
-        for item in value.values():
-            yield from _proxies(item)
+        yield from proxies(tuple(value.values()))
     elif isinstance(value, slice):
-        yield from _proxies((value.start, value.stop, value.step))
+        yield from proxies((value.start, value.stop, value.step))
 
 
-def _bare(value: Any) -> Any:
+def bare(value: Any, keep: bool = False) -> Any:
+    """An argument with every tensor replaced by one without data.
+
+    Args:
+        value: an argument.
+        keep: leave plain tensors as they are: an index by a mask needs its data.
+    """
     if isinstance(value, Proxy):
         return known_shape(value)
     if isinstance(value, torch.Tensor):
-        return value if value.is_meta else torch.empty_like(value, device="meta") if value.ndim else value
+        return value if keep or value.is_meta or not value.ndim else torch.empty_like(value, device="meta")
+    if isinstance(value, torch.device):
+        return torch.device("meta")
     if isinstance(value, dict):
-        return {name: _bare(item) for name, item in value.items()}
-    if isinstance(value, tuple | list) and not isinstance(value, torch.Size):
-        return type(value)([_bare(item) for item in value]) if type(value) in (tuple, list) else value
+        return {name: bare(item, keep) for name, item in value.items()}
+    if type(value) in (tuple, list):
+        return type(value)([bare(item, keep) for item in value])
+    if not isinstance(value, int | float | str) and hasattr(value, "__array__"):
+        return bare(torch.as_tensor(value), keep)
     return value
-
-
-def become(proxy: Proxy, value: Any) -> None:
-    """Turn a saved proxy into what it stood for, in place, wherever it is held.
-
-    Args:
-        proxy: the stand-in.
-        value: the tensor, or the structure that the model returned there.
-    """
-    if not isinstance(value, torch.Tensor):
-        proxy.__dict__.clear()
-        proxy.__dict__["value"] = value
-        proxy.__class__ = Kept
-        return
-    proxy.__dict__.clear()
-    plain = value.detach() if type(value) is torch.Tensor else torch.Tensor(value)
-    torch.utils.swap_tensors(proxy, plain.view_as(plain))
-
-
-class Kept(Proxy):
-    """A structure that a module returned, kept as it was: read its elements by index, key or attribute."""
-
-    value: Any
-
-    @classmethod
-    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Refused: this is no tensor."""
-        raise TraceError(f"{user_line()}: this is a {type(args[0].__dict__['value']).__name__}, no tensor; take an element of it.")
-
-    def __getattribute__(self, name: str) -> Any:
-        """An attribute of the structure."""
-        if name.startswith("__") or name == "value":
-            return object.__getattribute__(self, name)
-        return getattr(object.__getattribute__(self, "__dict__")["value"], name)
-
-    def __getitem__(self, key: Any) -> Any:
-        """An element of the structure."""
-        return self.__dict__["value"][key]
-
-    def __len__(self) -> int:
-        """How many elements it has."""
-        return len(self.__dict__["value"])
-
-    def __iter__(self) -> Any:
-        """Its elements."""
-        return iter(self.__dict__["value"])
-
-    def __repr__(self, *, tensor_contents: Any = None) -> str:
-        """As the structure itself."""
-        return repr(self.__dict__["value"])
-
-
-__all__ = ["Kept", "Origin", "Proxy", "Save", "become", "known_shape", "record", "write_through"]

@@ -2,6 +2,8 @@
 
 import sys
 from collections.abc import Callable
+from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,9 @@ from interpose.errors import ShapeError, TraceError
 from interpose.graph.nodes import Constant, Dots, Dtype, Node, Op, Ref, Slice, Weight
 
 _PACKAGE = str(Path(__file__).parent.parent)
-_SKIPPED = (_PACKAGE, str(Path(torch.__file__).parent), "/einops/", "/jaxtyping/", "/beartype/", "<")
+_TORCH = str(Path(torch.__file__).parent)
+_MADE = ("<frozen", "<@", "<string>", "<__array")
+_HELPERS = ("/einops/", "/jaxtyping/", "/beartype/", "/contextlib.py")
 
 
 class Recorder:
@@ -26,7 +30,9 @@ class Recorder:
         self.nodes: list[Node] = []
         self.constants: dict[str, torch.Tensor] = {}
         self.open = True
-        self._weights = weights
+        self.failed = False
+        self._find_weights = weights
+        self._weights: dict[int, str] | None = None
         self._captured: dict[tuple[int, int], Ref] = {}
         self._kept: list[torch.Tensor] = []
 
@@ -75,16 +81,20 @@ class Recorder:
 
     def constant(self, tensor: torch.Tensor) -> Ref:
         """A captured tensor: one of the model's weights, or a snapshot of its present value."""
-        path = self._weights().get(id(tensor))
+        if self._weights is None:
+            self._weights = self._find_weights()
+        path = self._weights.get(id(tensor))
         if path is not None:
             return self._once((id(tensor), -1), tensor, lambda: Weight(path=path))
-        name = f"c{len(self.constants)}"
 
         def capture() -> Node:
+            name = next(name for number in count(len(self.constants)) if (name := f"c{number}") not in self.constants)
             self.constants[name] = tensor.detach().clone()
             return Constant(ref=name)
 
-        return self._once((id(tensor), tensor._version), tensor, capture)
+        # Inference tensors have no version, so that each capture is of its own.
+        version = len(self._captured) if tensor.is_inference() else tensor._version
+        return self._once((id(tensor), version), tensor, capture)
 
     def _once(self, key: tuple[int, int], tensor: torch.Tensor, make: Callable[[], Node]) -> Ref:
         if key not in self._captured:
@@ -95,13 +105,22 @@ class Recorder:
 
 def user_line() -> str:
     """The innermost line of the program that is not interpose's, torch's or a tensor helper's, as file:line."""
-    frame = sys._getframe(1)
+    frame, outermost = sys._getframe(1), ""
     while frame is not None:
         name = frame.f_code.co_filename
-        if not any(part in name if part.startswith("/") and part.endswith("/") else name.startswith(part) for part in _SKIPPED):
+        if name.startswith(_MADE):
+            outermost = f"{name}:{frame.f_lineno}"
+        elif not _is_ours(name):
             return f"{name}:{frame.f_lineno}"
         frame = frame.f_back  # type: ignore[assignment]
-    return ""
+    return outermost
+
+
+@cache
+def _is_ours(name: str) -> bool:
+    if name.startswith(_PACKAGE):
+        return not name.startswith(f"{_PACKAGE}/studies/")
+    return name.startswith(_TORCH) or any(part in name for part in _HELPERS)
 
 
 def try_shapes(function: Callable[..., Any], args: Any, kwargs: Any, what: str) -> Any:

@@ -47,25 +47,54 @@ def make_batch(model: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -
     """
     only = inputs[0] if len(inputs) == 1 else None
     if isinstance(only, Batch):
-        return Batch(only.args, {**only.kwargs, **kwargs})
+        return Batch(only.args, {**only.kwargs, **_asked(model, kwargs)})
     if isinstance(only, str) or (isinstance(only, list | tuple) and only and all(isinstance(t, str) for t in only)):
         batch = model.tokens(only)
-        return Batch(batch.args, {**batch.kwargs, **kwargs})
+        return Batch(batch.args, {**batch.kwargs, **_asked(model, kwargs)})
     if isinstance(only, Mapping):
         return make_batch(model, (), {**only, **kwargs})
     if model.family is None:
         return Batch(inputs, dict(kwargs))
-    if isinstance(only, torch.Tensor) and not only.is_floating_point():
-        ids = only if only.ndim == 2 else only[None]
-        return _with_mask({**kwargs, "input_ids": ids})
-    if not inputs and "input_ids" in kwargs:
-        return _with_mask(dict(kwargs))
-    given = ", ".join(type(value).__name__ for value in inputs) or ", ".join(kwargs) or "nothing"
-    raise TraceError(f"{user_line()}: a language model takes a prompt, a list of prompts, or token ids; it was given {given}.")
+    return _language_batch(model, inputs, _asked(model, kwargs))
+
+
+def _language_batch(model: Any, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Batch:
+    only = inputs[0] if len(inputs) == 1 else None
+    if isinstance(only, torch.Tensor) and not only.is_floating_point() and only.ndim in (1, 2) and only.numel():
+        return _with_mask({**kwargs, "input_ids": only if only.ndim == 2 else only[None]})
+    if not inputs and isinstance(kwargs.get("input_ids"), torch.Tensor):
+        return _with_mask(kwargs)
+    if not inputs and isinstance(kwargs.get("inputs_embeds"), torch.Tensor):
+        return Batch(kwargs={"use_cache": False, **kwargs})
+    given = ", ".join(_described(value) for value in inputs) or ", ".join(kwargs) or "nothing"
+    raise TraceError(
+        f"{user_line()}: {model.info.name} takes a prompt, a list of prompts, or token ids [batch, position]; it was given {given}."
+    )
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, torch.Tensor):
+        return f"a tensor of shape {tuple(value.shape)} and type {str(value.dtype).removeprefix('torch.')}"
+    return f"a {type(value).__name__}"
+
+
+_CAPTURES = {"output_hidden_states": "model.layers[i].output", "output_attentions": "model.layers[i].attn.pattern"}
+
+
+def _asked(model: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments; transformers' own captures are refused, since they would leave hooks on the user's network."""
+    if model.family is None:
+        return dict(kwargs)
+    for name, site in _CAPTURES.items():
+        if kwargs.get(name):
+            raise TraceError(f"{user_line()}: {name} makes transformers put hooks on the network. Read {site} instead.")
+    off = {name: False for name in _CAPTURES if getattr(model.config, name, False)}
+    return {**off, **kwargs}
 
 
 def _with_mask(kwargs: dict[str, Any]) -> Batch:
-    ids = kwargs["input_ids"]
-    mask = kwargs.get("attention_mask")
+    ids, mask = kwargs["input_ids"], kwargs.get("attention_mask")
+    if mask is not None and mask.ndim != 2:
+        return Batch(kwargs={"use_cache": False, **kwargs})
     made = Batch.of_tokens(ids, torch.ones_like(ids) if mask is None else mask)
     return Batch(kwargs={**made.kwargs, **kwargs})

@@ -1,0 +1,151 @@
+"""From a world's plan to a view of the network: what stands around the forward of each tapped module."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from interpose.engine.attention import Attention, tapped
+from interpose.engine.lenses import lens
+from interpose.engine.plan import Anchor, WorldPlan
+from interpose.engine.view import Change, Forward, View
+from interpose.engine.world import World
+from interpose.errors import RunError
+
+
+class Finished(BaseException):
+    """Raised inside a forward pass when nothing after this point is wanted; never leaves the engine."""
+
+
+@final
+class TappedView:
+    """A kept view of the network for one world of one plan. One run uses it at a time.
+
+    Attributes:
+        world: the run that uses it now, or None.
+        anchors: how many tapped sides of modules there are.
+
+    Args:
+        network: the network; it is not changed.
+        plan: what happens in the world.
+        attention: how the network's library lets attention be tapped, or None.
+    """
+
+    def __init__(self, network: torch.nn.Module, plan: WorldPlan, attention: Attention | None) -> None:
+        """Make the view."""
+        self.world: World | None = None
+        self._plan, self._attention = plan, attention
+        sides: dict[str, list[str]] = {}
+        for module, side in dict.fromkeys([*plan.taps, *plan.captures]):
+            sides.setdefault(module, []).append(side)
+        self._numbers = {anchor: number for number, anchor in enumerate(dict.fromkeys([*plan.taps, *plan.captures]))}
+        self.anchors = len(self._numbers)
+        changes = {path: self._change(network.get_submodule(path), path, found) for path, found in sides.items()}
+        self._view = View(network, changes)
+
+    def fresh(self) -> bool:
+        """Whether it still shows the network as it is."""
+        return self._view.fresh()
+
+    def call(self, world: World, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Run the network for a world; what it returns is only seen by the sites.
+
+        Args:
+            world: the run.
+            args: positional arguments of the network.
+            kwargs: keyword arguments of the network.
+        """
+        self.world = world
+        try:
+            self._view.root(*args, **kwargs)
+        except Finished:
+            pass
+        finally:
+            self.world = None
+
+    def _change(self, module: torch.nn.Module, path: str, sides: list[str]) -> Change:
+        before = [side for side in ("inputs", "input") if side in sides]
+        return Change(
+            prepare=(lambda copy: self._tap_attention(path, copy)) if "attention" in sides else None,
+            inside=self._around_input(module, path, before) if before else None,
+            outside=self._around_output(path, "output" in sides),
+        )
+
+    def _reach(self, anchor: Anchor) -> Callable[[Any], Any]:
+        number, taps = self._numbers[anchor], self._plan.taps.get(anchor, ())
+        captures = tuple((place, lens(place)) for place in self._plan.captures.get(anchor, ()))
+
+        def reach(raw: Any) -> Any:
+            assert self.world is not None
+            return self.world.reach(number, taps, captures, raw)
+
+        return reach
+
+    def _around_output(self, path: str, tapped_there: bool) -> Callable[[Forward], Forward]:
+        reach = self._reach((path, "output")) if tapped_there else None
+
+        def around(stock: Forward) -> Forward:
+            def forward(*args: Any, **kwargs: Any) -> Any:
+                output = stock(*args, **kwargs)
+                if reach is not None:
+                    output = reach(output)
+                if self.world.done:  # type: ignore[union-attr]
+                    raise Finished
+                return output
+
+            return forward
+
+        return around
+
+    def _around_input(self, module: torch.nn.Module, path: str, sides: list[str]) -> Callable[[Forward], Forward]:
+        reach_all = self._reach((path, "inputs")) if "inputs" in sides else None
+        reach = self._reach((path, "input")) if "input" in sides else None
+        names = list(inspect.signature(type(module).forward).parameters)[1:]
+
+        def around(stock: Forward) -> Forward:
+            def forward(*args: Any, **kwargs: Any) -> Any:
+                if reach_all is not None:
+                    args, kwargs = reach_all((args, kwargs))
+                if reach is not None:
+                    args, kwargs = _with_input(reach, names, args, kwargs)
+                if self.world.done:  # type: ignore[union-attr]
+                    raise Finished
+                return stock(*args, **kwargs)
+
+            return forward
+
+        return around
+
+    def _tap_attention(self, path: str, copy: torch.nn.Module) -> None:
+        if self._attention is None:
+            raise RunError(
+                f"The attention of {path!r} cannot be looked into: it is not an attention module of the transformers library. "
+                "Read attn.q, attn.k, attn.v or attn.z, or its own modules by path."
+            )
+        taps: dict[str, list[Any]] = {}
+        for tap in self._plan.taps[path, "attention"]:
+            taps.setdefault(tap.place.form, []).append(tap)
+
+        def at(form: str, value: Tensor) -> tuple[Tensor, bool]:
+            assert self.world is not None
+            after = value
+            for tap in taps.get(form, ()):
+                after = self.world.apply(tap, after)
+            return after, after is not value
+
+        self._attention.install(copy, tapped(at, not taps.keys().isdisjoint({"scores", "pattern"})))
+
+
+def _with_input(
+    reach: Callable[[Any], Any], names: list[str], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Pass a module's first tensor argument, in the order of its signature, through `reach`."""
+    for index, value in enumerate(args):
+        if isinstance(value, Tensor):
+            return (*args[:index], reach(value), *args[index + 1 :]), kwargs
+    for name in [*(name for name in names if name in kwargs), *kwargs]:
+        if isinstance(kwargs[name], Tensor):
+            return args, {**kwargs, name: reach(kwargs[name])}
+    raise RunError("A module whose input was asked for was called without any tensor.")

@@ -1,0 +1,75 @@
+"""What a saved proxy becomes when the block has run."""
+
+from typing import Any
+
+import torch
+
+from interpose.errors import TraceError
+from interpose.trace.proxy import Proxy
+from interpose.trace.recorder import user_line
+
+
+def become(proxy: Any, value: Any) -> None:
+    """Turn a saved proxy into what it stood for, in place, wherever it is held.
+
+    Args:
+        proxy: the stand-in.
+        value: the tensor, or the structure that the model returned there.
+    """
+    proxy.__dict__.clear()
+    if isinstance(value, torch.Tensor):
+        torch.utils.swap_tensors(proxy, value.detach().as_subclass(torch.Tensor))
+    else:
+        proxy.__dict__["value"] = value
+        proxy.__class__ = Kept
+
+
+class Kept(Proxy):
+    """A structure that a module returned, as it was and read-only: elements by index, key or attribute."""
+
+    value: Any
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Refused: this is no tensor."""
+        kept = next((arg for arg in args if isinstance(arg, Kept)), None)
+        kind = "structure" if kept is None else type(kept.__dict__["value"]).__name__
+        raise TraceError(f"{user_line()}: this is a {kind}, no tensor; take an element of it.")
+
+    def __getattribute__(self, name: str) -> Any:
+        """An attribute of the structure."""
+        if name.startswith("__") or name == "value":
+            return object.__getattribute__(self, name)
+        return getattr(object.__getattribute__(self, "__dict__")["value"], name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refused."""
+        raise TraceError(f"{user_line()}: this is what the model returned, and read-only; nothing can be set in it.")
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Refused."""
+        raise TraceError(f"{user_line()}: this is what the model returned, and read-only; nothing can be set in it.")
+
+    def __getitem__(self, key: Any) -> Any:
+        """An element of the structure."""
+        return self.__dict__["value"][key]
+
+    def __len__(self) -> int:
+        """How many elements it has."""
+        return len(self.__dict__["value"])
+
+    def __iter__(self) -> Any:
+        """Its elements."""
+        return iter(self.__dict__["value"])
+
+    def __contains__(self, item: Any) -> bool:
+        """Whether it has a key or an element."""
+        return item in self.__dict__["value"]
+
+    def __bool__(self) -> bool:
+        """As the structure itself."""
+        return bool(self.__dict__["value"])
+
+    def __repr__(self, *, tensor_contents: Any = None) -> str:
+        """As the structure itself."""
+        return repr(self.__dict__["value"])

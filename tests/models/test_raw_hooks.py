@@ -1,0 +1,219 @@
+"""Every site that a raw hook on the stock network can reach is that place, bit for bit, read and written, by any index."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+
+import interpose as ip
+
+Batch = dict[str, torch.Tensor]
+Index = Any
+LAYER = 1
+
+
+@dataclass(frozen=True)
+class Raw:
+    """Where a site lives, written down by hand: a module, a side of it, how the site is cut out and pasted in."""
+
+    path: str
+    side: str = "output"
+    cut: Callable[[torch.Tensor], torch.Tensor] = lambda raw: raw
+    paste: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = lambda raw, new: new
+
+
+def heads(path: str, side: str, count: int) -> Raw:
+    return Raw(path, side, lambda raw: raw.view(*raw.shape[:2], count, -1), lambda raw, new: new.reshape(raw.shape))
+
+
+def third(path: str, part: int, count: int) -> Raw:
+    """All queries, then all keys, then all values."""
+
+    def cut(raw: torch.Tensor) -> torch.Tensor:
+        width = raw.shape[-1] // 3
+        return raw[..., part * width : (part + 1) * width].reshape(*raw.shape[:2], count, -1)
+
+    def paste(raw: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+        width, raw = raw.shape[-1] // 3, raw.clone()
+        raw[..., part * width : (part + 1) * width] = new.reshape(*raw.shape[:2], -1)
+        return raw
+
+    return Raw(path, "output", cut, paste)
+
+
+def woven(path: str, part: int, count: int) -> Raw:
+    """Query, key and value of each head, head after head."""
+
+    def cut(raw: torch.Tensor) -> torch.Tensor:
+        return raw.view(*raw.shape[:2], count, 3, -1)[:, :, :, part]
+
+    def paste(raw: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+        raw = raw.clone()
+        raw.view(*raw.shape[:2], count, 3, -1)[:, :, :, part] = new
+        return raw
+
+    return Raw(path, "output", cut, paste)
+
+
+def separate(layer: str, kv_heads: int) -> dict[str, Raw]:
+    attn = f"{layer}.self_attn"
+    return {
+        "embed": Raw("model.embed_tokens"),
+        "norm.output": Raw("model.norm"),
+        "layers.1.input": Raw(layer, "input"),
+        "layers.1.output": Raw(layer),
+        "layers.1.attn.input": Raw(attn, "input"),
+        "layers.1.attn.q": heads(f"{attn}.q_proj", "output", 4),
+        "layers.1.attn.k": heads(f"{attn}.k_proj", "output", kv_heads),
+        "layers.1.attn.v": heads(f"{attn}.v_proj", "output", kv_heads),
+        "layers.1.attn.z": heads(f"{attn}.o_proj", "input", 4),
+        "layers.1.attn.output": Raw(attn),
+        "layers.1.mlp.input": Raw(f"{layer}.mlp", "input"),
+        "layers.1.mlp.neurons": Raw(f"{layer}.mlp.down_proj", "input"),
+        "layers.1.mlp.output": Raw(f"{layer}.mlp"),
+        "logits": Raw("lm_head"),
+    }
+
+
+def fused(layer: str, attn: str, names: dict[str, str], cut: Callable[..., Raw]) -> dict[str, Raw]:
+    return {
+        "embed": Raw(names["embed"]),
+        "norm.output": Raw(names["norm"]),
+        "layers.1.input": Raw(layer, "input"),
+        "layers.1.output": Raw(layer),
+        "layers.1.attn.input": Raw(attn, "input"),
+        **{f"layers.1.attn.{kind}": cut(f"{attn}.{names['qkv']}", part, 4) for part, kind in enumerate("qkv")},
+        "layers.1.attn.z": heads(f"{attn}.{names['out']}", "input", 4),
+        "layers.1.attn.output": Raw(attn),
+        "layers.1.mlp.input": Raw(f"{layer}.mlp", "input"),
+        "layers.1.mlp.neurons": Raw(f"{layer}.mlp.{names['down']}", "input"),
+        "layers.1.mlp.output": Raw(f"{layer}.mlp"),
+        "logits": Raw("lm_head"),
+    }
+
+
+GPT2 = {"embed": "transformer.wte", "norm": "transformer.ln_f", "qkv": "c_attn", "out": "c_proj", "down": "c_proj"}
+NEOX = {
+    "embed": "gpt_neox.embed_in",
+    "norm": "gpt_neox.final_layer_norm",
+    "qkv": "query_key_value",
+    "out": "dense",
+    "down": "dense_4h_to_h",
+}
+POST = {
+    "layers.1.attn.output": Raw("model.layers.1.post_attention_layernorm"),
+    "layers.1.mlp.output": Raw("model.layers.1.post_feedforward_layernorm"),
+}
+BY_HAND: dict[str, dict[str, Raw]] = {
+    "gpt2": fused("transformer.h.1", "transformer.h.1.attn", GPT2, third),
+    "neox": fused("gpt_neox.layers.1", "gpt_neox.layers.1.attention", NEOX, woven),
+    "neox-sequential": fused("gpt_neox.layers.1", "gpt_neox.layers.1.attention", NEOX, woven),
+    "llama": separate("model.layers.1", 2),
+    "gemma3": {**separate("model.layers.1", 2), **POST},
+    "olmo2": {**separate("model.layers.1", 2), **POST},
+}
+CASES = [(variant, site) for variant, sites in BY_HAND.items() for site in sites]
+INDICES: list[Index] = [
+    (slice(None), -1),
+    (slice(None), slice(2, 4)),
+    [0],
+    0,
+    (..., 3),
+    ([0, 1], [2, -1]),
+    (slice(None), torch.tensor([1, 1, 0, 1, 0, 0, 0, 0, 1], dtype=torch.bool)),
+    torch.tensor([[1, 0, 0, 1, 1, 0, 1, 0, 0], [0, 1, 0, 0, 0, 1, 1, 0, 1]], dtype=torch.bool),
+    (slice(None), slice(None, None, 2), ..., slice(1, 3)),
+]
+
+# Every form at one site of each kind of place; two forms at the others.
+EVERYWHERE = ("layers.1.output", "layers.1.attn.k", "layers.1.attn.output")
+FORMS = [(*case, form) for case in CASES for form in range(len(INDICES)) if case[1] in EVERYWHERE or form in (1, 6)]
+
+
+def hooked(network: torch.nn.Module, raw: Raw, change: Callable[[torch.Tensor], torch.Tensor] | None, ids: Any) -> Any:
+    """The site's value and the logits, by a hook as one would write it by hand."""
+    seen: list[torch.Tensor] = []
+
+    def visit(value: torch.Tensor) -> torch.Tensor:
+        seen.append(raw.cut(value).clone())
+        return value if change is None else raw.paste(value, change(raw.cut(value)))
+
+    def before(module: Any, args: Any, kwargs: Any) -> Any:
+        if args:
+            return (visit(args[0]), *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": visit(kwargs["hidden_states"])}
+
+    def after(module: Any, args: Any, output: Any) -> Any:
+        return (visit(output[0]), *output[1:]) if isinstance(output, tuple) else visit(output)
+
+    module = network.get_submodule(raw.path)
+    if raw.side == "input":
+        handle = module.register_forward_pre_hook(before, with_kwargs=True)
+    else:
+        handle = module.register_forward_hook(after)
+    try:
+        with torch.no_grad():
+            logits = network(ids, use_cache=False).logits
+    finally:
+        handle.remove()
+    return seen[0], logits
+
+
+@pytest.fixture
+def ids() -> torch.Tensor:
+    return torch.tensor([[5, 17, 3, 42, 8, 30, 11, 26, 9], [12, 4, 33, 21, 6, 19, 47, 2, 14]])
+
+
+@pytest.mark.parametrize(("variant", "site"), CASES)
+def test_a_read_is_what_a_raw_hook_sees(variant: str, site: str, make: Any, ids: torch.Tensor) -> None:
+    model = make(variant)
+    expected, _ = hooked(model.network, BY_HAND[variant][site], None, ids)
+    with model.trace(ids):
+        found = model.site(site).save()
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize(("variant", "site"), CASES)
+def test_a_write_is_what_a_raw_hook_writes(variant: str, site: str, make: Any, put: Any, ids: torch.Tensor) -> None:
+    model = make(variant)
+    value = torch.randn(hooked(model.network, BY_HAND[variant][site], None, ids)[0].shape, generator=torch.manual_seed(1))
+    _, expected = hooked(model.network, BY_HAND[variant][site], lambda old: value, ids)
+    with model.trace(ids):
+        put(model, site, value)
+        logits = model.logits.save()
+    assert torch.equal(logits, expected)
+
+
+@pytest.mark.parametrize(("variant", "site", "form"), FORMS)
+def test_an_index_is_read_and_written_as_in_torch(
+    variant: str, site: str, form: int, make: Any, ids: torch.Tensor
+) -> None:
+    model, index = make(variant), INDICES[form]
+
+    def change(old: torch.Tensor) -> torch.Tensor:
+        new = old.clone()
+        new[index] = 2 * new[index] + 1
+        return new
+
+    old, expected = hooked(model.network, BY_HAND[variant][site], change, ids)
+    with model.trace(ids):
+        part = model.site(site)[index]
+        kept = part.save()
+        model.site(site)[index] = 2 * part + 1
+        logits = model.logits.save()
+    assert torch.equal(kept, old[index])
+    assert torch.equal(logits, expected)
+
+
+@pytest.mark.parametrize("variant", ["gpt2", "neox-sequential", "llama", "gemma3", "olmo2"])
+def test_mid_is_the_sum_that_the_next_norm_or_mlp_sees(variant: str, make: Any, ids: torch.Tensor) -> None:
+    model = make(variant)
+    reader = {"gpt2": "transformer.h.1.ln_2", "neox-sequential": "gpt_neox.layers.1.post_attention_layernorm"}
+    path = reader.get(variant, "model.layers.1.post_attention_layernorm")
+    path = {"gemma3": "model.layers.1.pre_feedforward_layernorm", "olmo2": "model.layers.1.mlp"}.get(variant, path)
+    expected, _ = hooked(model.network, Raw(path, "input"), None, ids)
+    with model.trace(ids):
+        mid = model.layers[LAYER].mid.save()
+    assert torch.equal(mid, expected)
