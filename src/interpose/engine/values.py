@@ -9,7 +9,7 @@ from interpose.engine.ops import is_fresh
 from interpose.engine.plan import Plan
 from interpose.errors import InterposeError, RunError
 from interpose.graph.feed import Feed
-from interpose.graph.nodes import Gradient, Op
+from interpose.graph.nodes import Gradient, Op, Weight
 
 
 class Overwritten(Exception):
@@ -143,6 +143,8 @@ class Values:
             raise RunError(
                 f"{self.plan.graph.nodes[index].at}: a gradient was asked with respect to something that is not a floating-point tensor."
             )
+        if isinstance(self.plan.graph.nodes[index], Weight):
+            return value  # the network uses the weight itself, and no alias of it
         return value.view_as(value) if value.requires_grad else value.detach().requires_grad_(True)
 
     def _set_all(self, index: int, value: Any) -> None:
@@ -209,6 +211,7 @@ class Values:
         value, at = self._known[number], self.plan.graph.nodes[indices[0]].at
         if not isinstance(value, Tensor) or value.numel() != 1:
             raise RunError(f"{at}: ip.grad needs a single number; sum or index its first argument.")
+        self._check_frozen(indices)
         if not value.requires_grad:
             raise RunError(f"{at}: the number does not depend on the value it is differentiated by.")
         found = self._backward(value, indices, at)
@@ -219,6 +222,14 @@ class Values:
             for used in self.plan.depends[index]:
                 self._release(used)
         return [(index, self.as_target(index, gradient)) for index, gradient in zip(indices, found, strict=True)]
+
+    def _check_frozen(self, indices: tuple[int, ...]) -> None:
+        for index in indices:
+            if not self._known[self._wrt(index)].requires_grad:
+                raise RunError(
+                    f"{self.plan.graph.nodes[index].at}: this weight is frozen, so nothing is differentiated by it. "
+                    "Call network.requires_grad_() first."
+                )
 
     def _backward(self, value: Tensor, indices: tuple[int, ...], at: str) -> tuple[Tensor | None, ...]:
         again = len(self._derived) < len(self.plan.derivatives)

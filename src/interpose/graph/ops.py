@@ -5,18 +5,18 @@ that comes from outside is ever used to find a Python object.
 """
 
 _ELEMENTWISE = """
-abs add addcdiv addcmul atan atan2 bitwise_and bitwise_not bitwise_or ceil clamp cos cosh div eq erf exp expm1 floor
+abs add addcdiv addcmul atan atan2 bitwise_and bitwise_not bitwise_or bitwise_xor ceil clamp cos cosh div eq erf exp expm1 floor
 floor_divide fmod frac ge gt isfinite isinf isnan le lerp log log10 log1p log2 logical_and logical_not logical_or
 logical_xor logit lt maximum minimum mul nan_to_num ne neg pow reciprocal remainder round rsqrt rsub sigmoid sign sin
 sinh sqrt square sub tan tanh true_divide trunc where xlogy
 """
 _REDUCE = """
-all amax amin any argmax argmin argsort count_nonzero cummax cumprod cumsum kthvalue logcumsumexp logsumexp max mean
+all amax amin any argmax argmin argsort count_nonzero cummax cummin cumprod cumsum kthvalue logcumsumexp logsumexp max mean
 median min mode norm nansum prod quantile sort std std_mean sum topk var var_mean vector_norm
 """
 _SHAPE = """
 broadcast_to cat chunk clone contiguous diag diag_embed diagonal expand expand_as flatten flip gather getitem setitem
-index_add index_copy index_fill index_put index_select masked_fill masked_scatter masked_select moveaxis movedim narrow
+index_add index_copy index_fill index_put index_select masked_fill masked_scatter moveaxis movedim narrow
 permute ravel repeat repeat_interleave reshape reshape_as roll scatter scatter_add select setitem split squeeze stack
 swapaxes swapdims t take_along_dim tensor_split tile transpose tril triu type_as unbind unflatten unfold unsqueeze
 view view_as detach to float double half bfloat16 long int bool adjoint mT mH T

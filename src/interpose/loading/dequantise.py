@@ -1,6 +1,6 @@
 """Turn a GGUF file of quantised weights into a folder of float32 safetensors, once.
 
-Run in a process of its own: it takes long, talks much and needs several times the weights' memory.
+Run in a process of its own: it takes long, talks much and needs twice the memory of the weights.
 """
 
 from copy import deepcopy

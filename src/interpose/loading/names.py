@@ -1,15 +1,20 @@
 """From a name to a Model: a card of the zoo, a folder on this machine, or `org/name` on the hub."""
 
+import gc
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from interpose.errors import LoadError
 from interpose.loading.attention import adapter
 from interpose.loading.cards import cards
-from interpose.loading.placement import placement
+from interpose.loading.placement import Placement, placement
 from interpose.trace.model import Model, ModelInfo
 
 _HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -33,27 +38,29 @@ def load(name: str | os.PathLike[str], *, dtype: Any = None, device: Any = None,
         DownloadError: it could not be fetched, or is not the pinned file.
     """
     where = placement(dtype, device, device_map)
-    wanted = os.fspath(name)
-    card = cards().get(wanted.removeprefix("zoo/"))
+    with _uncollected():
+        network, tokenizer, info = _find(os.fspath(name), where)
+    return Model(network, tokenizer=tokenizer, info=info, attention=adapter(network))
+
+
+def _find(name: str, where: Placement) -> tuple[torch.nn.Module, Any, ModelInfo]:
+    card = cards().get(name.removeprefix("zoo/"))
     # Each source is imported when it is needed: they import transformers.
     if card is not None:
         from interpose.loading import wheel
 
         network, tokenizer, weights_hash = wheel.load(card, where)
         info = ModelInfo(card.name, "wheel", note=card.note, licence=card.licence, weights_hash=weights_hash)
-    elif _is_path(wanted):
+        return network, tokenizer, info
+    if _is_path(name):
         from interpose.loading import folder
 
-        network, tokenizer = folder.load(Path(wanted).expanduser(), where)
-        info = ModelInfo(wanted, "folder")
-    elif _HUB.fullmatch(wanted) and not wanted.startswith("zoo/"):
+        return *folder.load(Path(name).expanduser(), where), ModelInfo(name, "folder")
+    if _HUB.fullmatch(name) and not name.startswith("zoo/"):
         from interpose.loading import hub
 
-        network, tokenizer = hub.load(wanted, where)
-        info = ModelInfo(wanted, "hub")
-    else:
-        raise LoadError(unknown(wanted))
-    return Model(network, tokenizer=tokenizer, info=info, attention=adapter(network))
+        return *hub.load(name, where), ModelInfo(name, "hub")
+    raise LoadError(unknown(name))
 
 
 def unknown(name: str) -> str:
@@ -69,3 +76,15 @@ def unknown(name: str) -> str:
 
 def _is_path(name: str) -> bool:
     return name.startswith(("./", "../", "/", "~")) or name in (".", "..") or (name != "" and Path(name).exists())
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    # Importing a model's class makes a great many objects that stay; walking them over and over is a fifth of the time.
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

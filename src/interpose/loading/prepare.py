@@ -68,7 +68,7 @@ def _dequantise(card: Card, gguf: Path, made: Path) -> None:
         said = child.said(log)
         raise LoadError(
             f"The weights of {card.name} could not be turned into float32: the process ended with status {status}, "
-            f"saying {said[-1] if said else 'nothing'!r}. It needs about {24 * card.parameters / 1e9:.1f} GB of memory."
+            f"saying {said[-1] if said else 'nothing'!r}. It needs about {10 * card.parameters / 1e9:.1f} GB of memory."
         )
 
 

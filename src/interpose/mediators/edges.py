@@ -20,6 +20,9 @@ from interpose.mediators.base import Mediator
 from interpose.models.stream import EdgeNames, StreamGraph
 from interpose.trace import Model
 
+_BLOCK = 64
+"""How many sources are kept together: few enough to copy, enough to multiply well."""
+
 
 @final
 @dataclass(frozen=True)
@@ -160,22 +163,34 @@ def cut_edges(model: Model, graph: StreamGraph, corrupt: Any, cut: Any, first: i
         cut: 1 where an edge is cut, 0 where it is kept, between for a mixture [destination, source].
         first: the first position where clean and corrupt inputs differ, counted from the last (-1).
     """
-    differences = corrupt[:1] - written(model, 0, "input", first)
-    here: list[Any] = []  # what this layer's heads wrote, which its MLP reads and the next layer too
+    differences = [corrupt[:1] - written(model, 0, "input", first)]
     for reader in readers(model, graph):
-        if reader.kind != "mlp" and here:
-            differences, here = torch.cat([differences, *here]), []
-        before = differences.shape[0]
-        change = torch.einsum("vu,ubpm->vbpm", cut[reader.rows, :before], differences)
-        if reader.upstream > before:
-            change = change + torch.einsum("vu,ubpm->vbpm", cut[reader.rows, before : reader.upstream], here[0])
-        _enter(model, graph, reader, change, first)
+        _enter(model, graph, reader, _change(cut[reader.rows], differences, reader.upstream), first)
         if reader.kind == "attn":
             sources = slice(graph.head(reader.layer, 0), graph.mlp(reader.layer))
-            here.append(corrupt[sources] - written(model, reader.layer, "heads", first))
+            _append(differences, corrupt[sources] - written(model, reader.layer, "heads", first))
         elif reader.kind == "mlp":
             source = graph.mlp(reader.layer)
-            here.append(corrupt[source : source + 1] - written(model, reader.layer, "mlp", first))
+            _append(differences, corrupt[source : source + 1] - written(model, reader.layer, "mlp", first))
+
+
+def _append(blocks: list[Any], new: Any) -> None:
+    """Put more sources behind the others. They lie in blocks, so that what came before is not copied at every layer."""
+    if blocks[-1].shape[0] + new.shape[0] <= _BLOCK:
+        blocks[-1] = torch.cat([blocks[-1], new])
+    else:
+        blocks.append(new)
+
+
+def _change(cut: Any, blocks: list[Any], upstream: int) -> Any:
+    """What cutting changes in the stream that each row reads: over its first `upstream` sources [row, batch, ...]."""
+    parts, start = [], 0
+    for block in blocks:
+        count = min(block.shape[0], upstream - start)
+        if count > 0:
+            parts.append(torch.tensordot(cut[:, start : start + count], block[:count], 1))
+        start += block.shape[0]
+    return sum(parts[1:], parts[0])
 
 
 def _enter(model: Model, graph: StreamGraph, reader: Reader, change: Any, first: int) -> None:

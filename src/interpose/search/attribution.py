@@ -85,7 +85,7 @@ def _record_scores(model: Model, graph: StreamGraph, part: Pairs, first: int) ->
             for reader, stream, made in read:
                 derivative = torch.cat([grad(number, value)[:, first:] for value in made], 2)
                 derivative = _through_norm(model, graph, reader, stream[:, first:], derivative)
-                scores.append(torch.einsum("vbpm,ubpm->vu", derivative, differences[: reader.upstream]).flatten())
+                scores.append((derivative.flatten(1) @ differences[: reader.upstream].flatten(1).T).flatten())
             torch.cat(scores).save("scores")
     return t.graph, t.feed
 

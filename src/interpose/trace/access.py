@@ -90,7 +90,7 @@ class Layers:
         """How many layers there are."""
         return self._model.sizes().layers
 
-    def __getitem__(self, index: int) -> Part:
+    def __getitem__(self, index: Any) -> Part:
         """One layer; negative numbers count from the last."""
         count = len(self)
         try:
@@ -130,17 +130,17 @@ class Stack:
         """How many layers there are."""
         return len(self._model.layers)
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: Any) -> Any:
         """The value at the site of one layer."""
         part, name = self._at(index)
         return getattr(part, name)
 
-    def __setitem__(self, index: int, value: Any) -> None:
+    def __setitem__(self, index: Any, value: Any) -> None:
         """Write the site of one layer."""
         part, name = self._at(index)
         setattr(part, name, value)
 
-    def _at(self, index: int) -> tuple[Part, str]:
+    def _at(self, index: Any) -> tuple[Part, str]:
         *parts, name = self._local.split(".")
         layer = self._model.layers[index]
         return (getattr(layer, parts[0]) if parts else layer), name

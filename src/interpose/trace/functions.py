@@ -1,5 +1,6 @@
 """Which torch function is which operation of the allow-list, and what is refused with what to write instead."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -54,9 +55,10 @@ _OPERATORS = {
 
 
 _DIFFERENT = {
-    torch: "svd qr layer_norm group_norm rms_norm embedding dropout kl_div binary_cross_entropy_with_logits",
-    torch.Tensor: "svd qr where",
+    torch: "svd qr solve layer_norm group_norm rms_norm embedding dropout kl_div binary_cross_entropy_with_logits",
+    torch.Tensor: "svd qr solve where",
     torch.linalg: "norm diagonal cross",
+    torch.nn.functional: "unfold",
 }
 """Functions that share an operation's name and not its arguments or its meaning."""
 
@@ -68,7 +70,8 @@ def _names() -> dict[Any, str]:
     for alias, name in aliases.items():
         for holder in _HOLDERS:
             function = getattr(holder, alias, None)
-            if callable(function) and alias not in _DIFFERENT.get(holder, "").split():
+            of_holder = holder is torch.Tensor or not alias.startswith("__")  # every Python object has an __eq__
+            if callable(function) and of_holder and alias not in _DIFFERENT.get(holder, "").split():
                 found[function] = name
     # What these public functions call inside, where the call that arrives is the inner one.
     for inner, name in ((torch._C._nn.linear, "linear"), (torch._C._nn.gelu, "gelu"), (torch.conv1d, "conv1d")):
@@ -134,3 +137,32 @@ ANSWERS: frozenset[Any] = frozenset(
     getattr(holder, name) for name in _QUESTIONS.split() for holder in (torch, torch.Tensor) if hasattr(holder, name)
 )
 """Questions that the shape and the type answer."""
+
+_ARITHMETIC = "add radd sub rsub mul rmul truediv floordiv mod pow matmul".split()
+_REFLECTED: dict[str, Callable[[Any, Any], Any]] = {
+    "__rtruediv__": lambda self, other: (
+        torch.div(other, self) if isinstance(other, torch.Tensor) else self.reciprocal() * other
+    ),
+    "__rfloordiv__": lambda self, other: torch.floor_divide(torch.as_tensor(other), self),
+    "__rmod__": lambda self, other: torch.remainder(torch.as_tensor(other), self),
+    "__rpow__": lambda self, other: torch.pow(other, self),
+    "__rmatmul__": lambda self, other: torch.matmul(other, self),
+}
+"""Operators that torch defines by functions of its own, which would arrive under names that say less."""
+
+
+def with_operators(kind: type) -> type:
+    """Give a kind of tensor operators that take arrays of numpy too, on either side."""
+    for name in _ARITHMETIC:
+        setattr(kind, f"__{name}__", _with_arrays(getattr(torch.Tensor, f"__{name}__")))
+    for name, function in _REFLECTED.items():
+        setattr(kind, name, _with_arrays(function))
+    return kind
+
+
+def _with_arrays(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    def operator(self: Any, other: Any) -> Any:
+        is_array = hasattr(other, "__array__") and not isinstance(other, torch.Tensor)
+        return function(self, torch.as_tensor(other) if is_array else other)
+
+    return operator

@@ -54,8 +54,10 @@ def place_index(index: Any, site: Site, batch: Batch, shape: torch.Size) -> tupl
         raise TraceError(
             f"{user_line()}: on prompts of unequal length, {site} is indexed by positions from the end (-1 is the last)."
         )
-    grid = _grid(columns.flatten(), padding.to("cpu"), axes, shape)
     rest = [part for _, _, part in parts]
+    padding = padding.to("cpu")
+    _check_lengths(columns, padding, rest[0], shape[axes.index("P")])
+    grid = _grid(columns.flatten(), padding, axes, shape)
     rest[at] = 0 if isinstance(part, int) else slice(None) if isinstance(part, slice) else _count(columns)
     return grid, tuple(rest)
 
@@ -132,17 +134,23 @@ def _positive_slice(part: slice) -> torch.Tensor | None:
     return torch.arange(start, stop, part.step or 1)
 
 
-def _grid(positions: torch.Tensor, padding: torch.Tensor, axes: tuple[str, ...], shape: torch.Size) -> tuple[Any, ...]:
-    columns = padding[:, None] + positions[None]
-    at, length = axes.index("P"), shape[axes.index("P")]
-    if columns.numel() and int(columns.max()) >= length:
-        row = int((columns >= length).any(1).nonzero()[0])
+def _check_lengths(positions: torch.Tensor, padding: torch.Tensor, rows: Any, length: int) -> None:
+    if not positions.numel():
+        return
+    picked = torch.arange(len(padding))[rows] if isinstance(rows, int | slice | list) else torch.arange(len(padding))
+    short = [row for row in picked.flatten().tolist() if int(positions.max()) >= length - int(padding[row])]
+    if short:
         raise ShapeError(
-            f"{user_line()}: position {int(positions.max())} was asked for, and prompt {row} of the batch has "
-            f"{length - int(padding[row])} tokens."
+            f"{user_line()}: position {int(positions.max())} was asked for, and prompt {short[0]} of the batch has "
+            f"{length - int(padding[short[0]])} tokens."
         )
+
+
+def _grid(positions: torch.Tensor, padding: torch.Tensor, axes: tuple[str, ...], shape: torch.Size) -> tuple[Any, ...]:
+    # Rows that the index does not pick may be shorter; any column will do for them.
+    columns = (padding[:, None] + positions[None]).clamp(max=shape[axes.index("P")] - 1)
     rows = torch.arange(len(padding))
-    if at == 1:
+    if axes[1] == "P":
         return rows[:, None], columns
     return rows[:, None, None], torch.arange(shape[1])[None, :, None], columns[:, None]
 

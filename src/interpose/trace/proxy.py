@@ -13,7 +13,7 @@ import torch
 from interpose.errors import TraceError
 from interpose.graph.nodes import Ref
 from interpose.graph.sites import Site
-from interpose.trace.functions import ANSWERS, IN_PLACE, NAMES, PROPERTIES, REFUSED
+from interpose.trace.functions import ANSWERS, IN_PLACE, NAMES, PROPERTIES, REFUSED, with_operators
 from interpose.trace.recorder import Recorder, try_shapes, user_line
 
 
@@ -38,6 +38,7 @@ class Origin:
     written: Any = None
 
 
+@with_operators
 class Proxy(torch.Tensor):
     """A value that will exist when the block has run; see the module's text."""
 
@@ -153,26 +154,9 @@ class Proxy(torch.Tensor):
 
     __hash__ = object.__hash__
 
-    # Torch defines these by functions of its own, which would arrive here under names that say less.
-
     def where(self, condition: Any, other: Any) -> Any:
         """This value where a condition holds, another elsewhere."""
         return torch.where(condition, self, other)
-
-    def __rtruediv__(self, other: Any) -> Any:
-        return self.reciprocal() * other
-
-    def __rfloordiv__(self, other: Any) -> Any:
-        return torch.floor_divide(torch.as_tensor(other), self)
-
-    def __rmod__(self, other: Any) -> Any:
-        return torch.remainder(torch.as_tensor(other), self)
-
-    def __rpow__(self, other: Any) -> Any:
-        return torch.pow(other, self)
-
-    def __rmatmul__(self, other: Any) -> Any:
-        return torch.matmul(torch.as_tensor(other), self)
 
     def __getattr__(self, name: str) -> Any:
         """An element by name, where the value is a structure that a module returned (`model.output.logits`)."""
@@ -252,11 +236,18 @@ def index(trace: Any, base: Any, where: Any) -> Any:
         return record(trace, "getitem", torch.Tensor.__getitem__, (base, where), {})
     columns, where_then = trace.place_index(base, where)
     if columns is not None:
-        base = _indexed(base, columns, columns)
-    return _indexed(base, where_then, where)
+        base = indexed(base, columns, columns)
+    return indexed(base, where_then, where)
 
 
-def _indexed(base: Proxy, where: Any, written: Any) -> Proxy:
+def indexed(base: Proxy, where: Any, written: Any) -> Proxy:
+    """Record one index of a value, as it stands.
+
+    Args:
+        base: the value.
+        where: the index.
+        written: the index as the user wrote it.
+    """
     trace, where = base._trace, one_index(where)
     ref = trace.recorder.op("getitem", (base, where), {})
     origin = Origin(parent=base, index=where, written=written) if base._origin is not None else None
@@ -319,7 +310,7 @@ def bare(value: Any, keep: bool = False) -> Any:
     if isinstance(value, Proxy):
         return known_shape(value)
     if isinstance(value, torch.Tensor):
-        return value if keep or value.is_meta or not value.ndim else torch.empty_like(value, device="meta")
+        return value if keep or value.is_meta else torch.empty_like(value, device="meta")
     if isinstance(value, torch.device):
         return torch.device("meta")
     if isinstance(value, dict):

@@ -1,5 +1,7 @@
 """The list of nodes being written while a with-block runs."""
 
+import contextlib
+import copy
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -15,7 +17,7 @@ from interpose.graph.nodes import Constant, Dots, Dtype, Node, Op, Ref, Slice, W
 _PACKAGE = str(Path(__file__).parent.parent)
 _TORCH = str(Path(torch.__file__).parent)
 _MADE = ("<frozen", "<@", "<string>", "<__array")
-_HELPERS = ("/einops/", "/jaxtyping/", "/beartype/", "/contextlib.py")
+_HELPERS = ("/einops/", "/jaxtyping/", "/beartype/", contextlib.__file__, copy.__file__)
 
 
 class Recorder:

@@ -9,7 +9,7 @@ from interpose.engine.ops import FUNCTIONS
 from interpose.errors import ShapeError, TraceError
 from interpose.graph.nodes import Ref
 from interpose.trace.functions import FILLS, IN_PLACE, NAMES
-from interpose.trace.proxy import Proxy, index, indexed_shape, known_shape, one_index, record
+from interpose.trace.proxy import Proxy, indexed, indexed_shape, known_shape, one_index, record
 from interpose.trace.recorder import try_shapes, user_line
 
 
@@ -59,7 +59,7 @@ def _set_index(trace: Any, target: Proxy, where: Any, value: Any) -> None:
         return  # `x[i] += v` hands the changed part back to the place it has already been written to
     columns, where_then = trace.place_index(target, where)
     if columns is not None:
-        target = index(trace, target, columns)
+        target = indexed(target, columns, columns)
     where_then = one_index(where_then)
     refresh(target)
     if target._shape_of is not None:

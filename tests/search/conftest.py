@@ -1,0 +1,298 @@
+"""Tiny stock networks of every family, pairs for them, and a forward pass by hand in which every reader has its own input."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import interpose as ip
+from interpose.tasks.base import Pairs
+
+LAYERS, HEADS, WIDTH, VOCAB = 2, 4, 24, 50
+_SHARED = {"vocab_size": VOCAB, "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
+_COMMON = {
+    "hidden_size": WIDTH,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": HEADS,
+    "intermediate_size": 40,
+    **_SHARED,
+}
+_WINDOWED = {
+    "head_dim": 10,
+    "num_key_value_heads": 2,
+    "sliding_window": 4,
+    "layer_types": ["sliding_attention", "full_attention"],
+}
+CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "gpt2": ("gpt2", {"n_embd": WIDTH, "n_layer": LAYERS, "n_head": HEADS, "n_inner": 40, "n_positions": 32, **_SHARED}),
+    "neox": ("gpt_neox", {"max_position_embeddings": 32, **_COMMON}),
+    "neox-sequential": ("gpt_neox", {"max_position_embeddings": 32, "use_parallel_residual": False, **_COMMON}),
+    "llama": ("llama", {"num_key_value_heads": 2, **_COMMON}),
+    "gemma3": ("gemma3_text", {**_COMMON, **_WINDOWED}),
+    "olmo2": ("olmo2", {"num_key_value_heads": HEADS, **_COMMON}),
+    "olmo2-shared": ("olmo2", {"num_key_value_heads": 2, **_COMMON}),
+}
+VARIANTS = tuple(name for name in CONFIGS if name != "olmo2-shared")
+
+
+def build(variant: str, dtype: torch.dtype = torch.float32) -> ip.Model:
+    """A tiny model whose every weight is random."""
+    family, config = CONFIGS[variant]
+    torch.manual_seed(0)
+    model = ip.build(family, **config)
+    with torch.no_grad():
+        for name, weight in model.network.named_parameters():
+            if "norm" in name or "ln_" in name:
+                weight += 0.3 * torch.randn_like(weight)
+            elif name.endswith("bias"):
+                weight += 0.1 * torch.randn_like(weight)
+            else:
+                weight *= 10  # far from linear, so that a wrong place shows
+    model.network.requires_grad_(False).to(dtype)
+    return model
+
+
+@pytest.fixture(scope="session")
+def make() -> Callable[..., ip.Model]:
+    """Tiny models by variant and number type; no test changes one."""
+    made: dict[Any, ip.Model] = {}
+
+    def model(variant: str, dtype: torch.dtype = torch.float32) -> ip.Model:
+        if (variant, dtype) not in made:
+            made[variant, dtype] = build(variant, dtype)
+        return made[variant, dtype]
+
+    return model
+
+
+@pytest.fixture(params=VARIANTS)
+def variant(request: pytest.FixtureRequest) -> str:
+    """Each family and form in turn."""
+    return request.param
+
+
+def even_pairs(n: int = 5, positions: int = 7) -> Pairs:
+    """Pairs of equal length that differ at two or three positions, some of them at the last."""
+    random = torch.Generator().manual_seed(1)
+    clean = torch.randint(2, VOCAB, (n, positions), generator=random)
+    corrupt = clean.clone()
+    for rows, position in ((slice(None), 2), (slice(None), 4), (slice(0, None, 2), -1)):
+        corrupt[rows, position] = (clean[rows, position] + 11) % 48 + 2
+    names = tuple(str(row) for row in range(n))
+    answers, wrong = torch.arange(n) + 3, torch.arange(n) + 20
+    mask = torch.ones_like(clean, dtype=torch.bool)
+    return Pairs(names, names, clean, corrupt, mask, answers, wrong, {"task": "made-up", "seed": 1})
+
+
+def ragged_pairs(n: int = 5) -> Pairs:
+    """Pairs of unequal length, padded on the left; one of them differs at its very first token."""
+    pairs = even_pairs(n)
+    lengths = torch.tensor([7, 4, 6, 5, 7])[:n]
+    mask = torch.arange(7) >= 7 - lengths[:, None]
+    return replace(
+        pairs,
+        clean_tokens=torch.where(mask, pairs.clean_tokens, 0),
+        corrupt_tokens=torch.where(mask, pairs.corrupt_tokens, 0),
+        mask=mask,
+    )
+
+
+@pytest.fixture(params=["even", "ragged"])
+def pairs(request: pytest.FixtureRequest) -> Pairs:
+    """Five pairs, of equal length or padded on the left."""
+    return even_pairs() if request.param == "even" else ragged_pairs()
+
+
+@pytest.fixture
+def even() -> Pairs:
+    """Five pairs of equal length."""
+    return even_pairs()
+
+
+# ---------------------------------------------------------------------------------------------- the forward pass by hand
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a family calls its parts, written down by hand, and how its queries, keys and values are cut out."""
+
+    layers: str
+    embed: str
+    norm: str
+    attn: str
+    attn_norm: str | None
+    mlp_norm: str | None
+    out: str
+    attn_post: str | None = None
+    mlp_post: str | None = None
+    positions: str | None = None
+    parallel: bool = False
+
+
+_LLAMA = ("model.layers", "model.embed_tokens", "model.norm", "self_attn")
+_NEOX = ("gpt_neox.layers", "gpt_neox.embed_in", "gpt_neox.final_layer_norm", "attention")
+_IN, _MID = "input_layernorm", "post_attention_layernorm"
+_AFTER = {"attn_post": "post_attention_layernorm", "mlp_post": "post_feedforward_layernorm"}
+PARTS = {
+    "gpt2": Parts(
+        "transformer.h", "transformer.wte", "transformer.ln_f", "attn", "ln_1", "ln_2", "c_proj", positions="wpe"
+    ),
+    "neox": Parts(*_NEOX, _IN, _MID, "dense", parallel=True),
+    "neox-sequential": Parts(*_NEOX, _IN, _MID, "dense"),
+    "llama": Parts(*_LLAMA, _IN, _MID, "o_proj"),
+    "gemma3": Parts(*_LLAMA, _IN, "pre_feedforward_layernorm", "o_proj", **_AFTER),
+    "olmo2": Parts(*_LLAMA, None, None, "o_proj", **_AFTER),
+}
+
+Sources = dict[str, Tensor]
+
+
+def _stock(network: torch.nn.Module, parts: Parts, batch: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What the stock network hands to each layer's attention: rotary factors and mask."""
+    seen: list[dict[str, Any]] = []
+    modules = [layer.get_submodule(parts.attn) for layer in network.get_submodule(parts.layers)]
+    handles = [
+        module.register_forward_pre_hook(lambda _, args, kwargs: seen.append(kwargs), with_kwargs=True)
+        for module in modules
+    ]
+    network(**batch)
+    for handle in handles:
+        handle.remove()
+    return seen
+
+
+def _projections(variant: str, attn: Any) -> list[tuple[Tensor, Tensor]]:
+    """Weight [head, head width, width] and bias [head, head width] of queries, keys, values; one row a query head."""
+    if variant == "gpt2":
+        weights, biases = attn.c_attn.weight.T.chunk(3), attn.c_attn.bias.chunk(3)
+    elif variant.startswith("neox"):
+        weights = attn.query_key_value.weight.view(HEADS, 3, -1, WIDTH).unbind(1)
+        biases = attn.query_key_value.bias.view(HEADS, 3, -1).unbind(1)
+    else:
+        weights = [attn.q_proj.weight, attn.k_proj.weight, attn.v_proj.weight]
+        biases = [torch.zeros(len(weight), dtype=weight.dtype) for weight in weights]
+    rows = []
+    for weight, bias in zip(weights, biases, strict=True):
+        weight = weight.reshape(-1, attn.head_dim if hasattr(attn, "head_dim") else attn.head_size, WIDTH)
+        bias = bias.reshape(weight.shape[:2])
+        rows.append((weight.repeat_interleave(HEADS // len(weight), 0), bias.repeat_interleave(HEADS // len(bias), 0)))
+    return rows
+
+
+def _rotated(x: Tensor, factors: tuple[Tensor, Tensor] | None) -> Tensor:
+    if factors is None:
+        return x
+    cos, sin = (factor[:, :, None] for factor in factors)
+    turned, rest = x[..., : cos.shape[-1]], x[..., cos.shape[-1] :]
+    half = turned.shape[-1] // 2
+    swapped = torch.cat([-turned[..., half:], turned[..., :half]], -1)
+    return torch.cat([turned * cos + swapped * sin, rest], -1)
+
+
+def _attend(attn: Any, query: Tensor, key: Tensor, value: Tensor, given: Mapping[str, Any]) -> Tensor:
+    """Each head's mix of values [batch, position, head, head width]."""
+    if hasattr(attn, "q_norm"):
+        wide = attn.q_norm.weight.numel() > query.shape[-1]
+        query, key = (
+            norm(x.flatten(2)).view_as(x) if wide else norm(x)
+            for norm, x in ((attn.q_norm, query), (attn.k_norm, key))
+        )
+    query, key = (_rotated(x, given.get("position_embeddings")) for x in (query, key))
+    scores = torch.einsum("bphd,bqhd->bhpq", query, key) * (getattr(attn, "scaling", None) or query.shape[-1] ** -0.5)
+    length, mask = scores.shape[-1], given.get("attention_mask")
+    sees = torch.ones(length, length, dtype=torch.bool).tril() if mask is None else mask
+    sees = sees if sees.dtype == torch.bool else sees == 0
+    pattern = scores.masked_fill(~sees, -1e9).softmax(-1)
+    return torch.einsum("bhpq,bqhd->bphd", pattern, value)
+
+
+@dataclass
+class Split:
+    """A network run with plain torch, each reader on a stream of its own: the sum of what it is given by every writer.
+
+    Attributes:
+        variant: which family.
+        network: its stock network; norms, MLPs and weights are taken from it.
+        cut: names of the edges over which a reader is given the value in `corrupt`.
+        corrupt: what every source writes on the corrupt prompt.
+        shift: added to a reader's stream, by the reader's name.
+        now: what every source has written, when the run is over.
+    """
+
+    variant: str
+    network: Any
+    cut: Collection[str] = ()
+    corrupt: Sources = field(default_factory=dict)
+    shift: Mapping[str, Tensor] = field(default_factory=dict)
+    now: Sources = field(default_factory=dict)
+    rest: Any = 0.0
+
+    def run(self, batch: Mapping[str, Any], embed: Tensor | None = None) -> Tensor:
+        """The logits at the last position [batch, vocabulary]."""
+        parts = PARTS[self.variant]
+        stock = _stock(self.network, parts, batch)
+        self.now = {"input": self.network.get_submodule(parts.embed)(batch["input_ids"]) if embed is None else embed}
+        if parts.positions:
+            self.rest = self.network.transformer.wpe(batch["position_ids"])
+        for number, layer in enumerate(self.network.get_submodule(parts.layers)):
+            if parts.parallel:
+                mlp = self._mlp(number, layer, parts)
+                self._heads(number, layer, parts, stock[number])
+                self.now[f"m{number}"] = mlp
+            else:
+                self._heads(number, layer, parts, stock[number])
+                self.now[f"m{number}"] = self._mlp(number, layer, parts)
+        final = self.network.get_submodule(parts.norm)(self._stream("logits"))
+        return self.network.get_output_embeddings()(final[:, -1])
+
+    def _stream(self, reader: str) -> Tensor:
+        given = [self.corrupt[u] if f"{u}->{reader}" in self.cut else now for u, now in self.now.items()]
+        return sum(given) + self.rest + self.shift.get(reader, 0.0)
+
+    def _read(self, reader: str, layer: Any, norm: str | None) -> Tensor:
+        stream = self._stream(reader)
+        return stream if norm is None else layer.get_submodule(norm)(stream)
+
+    def _heads(self, number: int, layer: Any, parts: Parts, given: Mapping[str, Any]) -> None:
+        attn = layer.get_submodule(parts.attn)
+        made = []
+        for kind, (weight, bias) in zip("qkv", _projections(self.variant, attn), strict=True):
+            reads = [self._read(f"a{number}.h{h}<{kind}>", layer, parts.attn_norm) for h in range(HEADS)]
+            made.append(torch.stack([x @ weight[h].T + bias[h] for h, x in enumerate(reads)], 2))
+        z = _attend(attn, *made, given)
+        out = attn.get_submodule(parts.out)
+        matrix = (out.weight if self.variant == "gpt2" else out.weight.T).reshape(HEADS, -1, WIDTH)
+        wrote = torch.einsum("bphd,hdm->bphm", z, matrix)
+        if parts.attn_post:
+            post, total = layer.get_submodule(parts.attn_post), wrote.sum(2)
+            gain = post.weight + 1 if self.variant == "gemma3" else post.weight
+            eps = post.eps if self.variant == "gemma3" else post.variance_epsilon
+            wrote = wrote * (gain * total.pow(2).mean(-1, keepdim=True).add(eps).rsqrt()).unsqueeze(2)
+        self.now |= {f"a{number}.h{h}": wrote[:, :, h] for h in range(HEADS)}
+        if getattr(out, "bias", None) is not None:
+            self.rest = self.rest + out.bias
+
+    def _mlp(self, number: int, layer: Any, parts: Parts) -> Tensor:
+        wrote = layer.mlp(self._read(f"m{number}", layer, parts.mlp_norm))
+        return layer.get_submodule(parts.mlp_post)(wrote) if parts.mlp_post else wrote
+
+
+def split_difference(logits: Tensor, pairs: Pairs) -> Tensor:
+    """logit(answer) - logit(wrong) of each pair."""
+    rows = torch.arange(len(pairs))
+    return logits[rows, pairs.answers] - logits[rows, pairs.wrong]
+
+
+@pytest.fixture(scope="session")
+def split() -> type[Split]:
+    """The forward pass by hand."""
+    return Split
+
+
+@pytest.fixture(scope="session")
+def difference() -> Callable[[Tensor, Pairs], Tensor]:
+    """The behaviour, from logits."""
+    return split_difference

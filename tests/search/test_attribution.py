@@ -1,0 +1,151 @@
+"""Edge attribution against autograd on a forward pass by hand, finite differences, and the completeness of the path."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+
+import interpose as ip
+from interpose.mediators import Edges
+from interpose.mediators.edges import all_written, cut_edges, table_of
+from interpose.search.attribution import attribute_edges
+from interpose.search.behaviour import behaviour, first_difference, logit_difference
+from interpose.search.progress import watching
+from interpose.tasks.base import Pairs
+
+Make = Callable[..., ip.Model]
+PRECISE = torch.float64
+
+
+@pytest.fixture
+def by_hand(split: Any, difference: Any) -> Callable[..., torch.Tensor]:
+    """Scores from the chain rule: a shift of every reader's own stream, differentiated by autograd."""
+
+    def attribute(
+        variant: str, model: ip.Model, pairs: Pairs, names: Sequence[str], mixtures: Sequence[float]
+    ) -> torch.Tensor:
+        ends = []
+        for batch in (pairs.corrupt_batch(), pairs.clean_batch()):
+            run = split(variant, model.network)
+            run.run(batch.kwargs)
+            ends.append(run.now)
+        corrupt, clean = ends
+        total = {name: torch.zeros(len(pairs)) for name in names}
+        for mixture in mixtures:
+            readers = dict.fromkeys(name.split("->")[1] for name in names)
+            shift = {v: torch.zeros_like(clean["input"], requires_grad=True) for v in readers}
+            run = split(variant, model.network, shift=shift)
+            embed = corrupt["input"] + mixture * (clean["input"] - corrupt["input"])
+            number = difference(run.run(pairs.clean_batch().kwargs, embed), pairs).sum()
+            slopes = dict(zip(shift, torch.autograd.grad(number, list(shift.values())), strict=True))
+            for name in names:
+                source, reader = name.split("->")
+                change = (corrupt[source] - clean[source]) * pairs.mask[:, :, None]
+                total[name] = total[name] - (change * slopes[reader]).sum((1, 2))
+        return torch.stack([total[name].mean() / len(mixtures) for name in names])
+
+    return attribute
+
+
+@pytest.mark.parametrize("mixtures", [(1.0,), (0.0, 0.5)], ids=["clean", "path"])
+def test_scores_are_the_chain_rule_on_a_stream_for_each_reader(
+    mixtures: Sequence[float], variant: str, make: Make, pairs: Pairs, by_hand: Callable[..., torch.Tensor]
+) -> None:
+    model = make(variant)
+    names = Edges().graph(model).edges
+    found = attribute_edges(model, pairs, Edges(), mixtures, batch_size=2)
+    expected = by_hand(variant, model, pairs, names, mixtures)
+    assert (found - expected).abs().max() <= 1e-5 * max(1.0, float(expected.abs().max()))
+    assert expected.abs().median() > 1e-3
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 5])
+def test_scores_do_not_depend_on_the_size_of_batches(batch_size: int, make: Make, pairs: Pairs) -> None:
+    model = make("llama")
+    alone = [attribute_edges(model, pairs[row : row + 1], Edges(), [0.5, 1.0], 1) for row in range(len(pairs))]
+    found = attribute_edges(model, pairs, Edges(), [0.5, 1.0], batch_size)
+    assert (found - torch.stack(alone).mean(0)).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("variant", ["llama", "gemma3"], indirect=True)
+def test_edges_into_a_shared_key_add_up_to_the_grouped_edge(variant: str, make: Make, pairs: Pairs) -> None:
+    model = make(variant)
+    apart = attribute_edges(model, pairs, Edges(), [0.0, 1.0], 5)
+    together = attribute_edges(model, pairs, Edges(grouped=True), [0.0, 1.0], 5)
+    names = Edges(grouped=True).graph(model).edges
+    expected = torch.zeros(len(names))
+    for name, score in zip(Edges().graph(model).edges, apart, strict=True):
+        source, destination = name.split("->")
+        layer, _, reader = destination.partition(".")
+        if reader.endswith(("<k>", "<v>")):
+            destination = f"{layer}.kv{int(reader[1]) // 2}{reader[2:]}"
+        expected[names.number(f"{source}->{destination}")] += score
+    assert (together - expected).abs().max() < 1e-5
+
+
+def test_shared_keys_that_are_normed_together_are_scored_together(make: Make, even: Pairs) -> None:
+    found = attribute_edges(make("olmo2-shared"), even, Edges(grouped=True), [1.0], 5)
+    assert found.isfinite().all()
+
+
+def cut_by(model: ip.Model, pairs: Pairs, edge: str, share: float) -> torch.Tensor:
+    """The mean behaviour with one edge cut by a share."""
+    graph, first = Edges().graph(model), first_difference(pairs)
+    values = torch.zeros(graph.n_edges, dtype=model.dtype)
+    values[graph.edges.number(edge)] = share
+    with model.trace() as t:
+        with t.world("corrupt", pairs.corrupt_batch()):
+            corrupt = all_written(model, first)
+        with t.world("clean", pairs.clean_batch()):
+            cut_edges(model, graph, corrupt, t.input("cut", table_of(values, graph)), first)
+            mean = logit_difference(model, t, pairs).mean().save()
+    return mean
+
+
+@pytest.mark.parametrize("edge", ["a0.h1->a1.h2<q>", "input->a0.h3<k>", "m0->m1", "a1.h0->logits"])
+def test_a_score_is_the_slope_of_cutting_its_edge_a_little(edge: str, make: Make, pairs: Pairs) -> None:
+    model = make("llama", PRECISE)
+    scores = dict(zip(Edges().graph(model).edges, attribute_edges(model, pairs, Edges(), [1.0], 5), strict=True))
+    step = 1e-5
+    slope = (cut_by(model, pairs, edge, -step) - cut_by(model, pairs, edge, step)) / (2 * step)
+    assert float(slope) == pytest.approx(float(scores[edge]), rel=1e-5)
+    assert abs(float(slope)) > 1e-3
+
+
+def leaving_input(model: ip.Model, scores: torch.Tensor) -> float:
+    names = Edges().graph(model).edges
+    return sum(float(score) for name, score in zip(names, scores, strict=True) if name.startswith("input->"))
+
+
+def test_on_a_fine_path_the_edges_that_leave_the_input_add_up_to_the_whole_effect(
+    variant: str, make: Make, pairs: Pairs
+) -> None:
+    model = make(variant)
+    found = behaviour(model, pairs)
+    effect = float((found["clean"] - found["corrupt"]).mean())
+    steps = 50
+    ends = [leaving_input(model, attribute_edges(model, pairs, Edges(), [end], 5)) for end in (0.0, 1.0)]
+    path = leaving_input(model, attribute_edges(model, pairs, Edges(), [k / steps for k in range(steps)], 5))
+    # A sum from the left misses half a step of what the slope changes along the way; the trapezium puts it back.
+    missed = (ends[1] - ends[0]) / (2 * steps)
+    assert path + missed == pytest.approx(effect, abs=0.02 * abs(effect))
+    assert abs(path - effect) < 2 * abs(missed) + 0.02 * abs(effect)
+    # Neither end alone gives the effect, so the sum is not right by luck.
+    assert min(abs(end - effect) for end in ends) > 0.1 * abs(effect)
+
+
+def test_progress_is_told_for_every_batch_and_step(make: Make, even: Pairs) -> None:
+    told: list[tuple[str, int, int]] = []
+    with watching(lambda *progress: told.append(progress)):
+        attribute_edges(make("gpt2"), even, Edges(), [0.0, 0.5], batch_size=2)
+    assert told == [("attributing edges", done, 6) for done in range(7)]
+
+
+def test_scoring_leaves_the_network_as_it_was(make: Make, even: Pairs) -> None:
+    model = make("gemma3")
+    batch = even.clean_batch().kwargs
+    before = model.network(**batch).logits
+    attribute_edges(model, even, Edges(), [1.0], 5)
+    assert torch.equal(model.network(**batch).logits, before)
+    assert all(weight.grad is None and not weight.requires_grad for weight in model.network.parameters())
