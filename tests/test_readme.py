@@ -102,7 +102,7 @@ def run(block: Block, names: dict[str, Any]) -> str:
         with redirect_stdout(printed):
             exec(compile(block.source(), block.place(), "exec"), names)
     except InterposeError as error:
-        if block.output is None or not re.match(r"\w+Error: ", block.output):
+        if not (block.output or "").startswith(f"{type(error).__name__}: "):
             raise
         message = re.sub(rf"^{re.escape(block.place())}:\d+: ", "", str(error))
         return f"{printed.getvalue()}{type(error).__name__}: {message}"

@@ -48,11 +48,10 @@ def by_hand(split: Any, difference: Any) -> Callable[..., torch.Tensor]:
     return attribute
 
 
-@pytest.mark.parametrize("mixtures", [(1.0,), (0.0, 0.5)], ids=["clean", "path"])
 def test_scores_are_the_chain_rule_on_a_stream_for_each_reader(
-    mixtures: Sequence[float], variant: str, make: Make, pairs: Pairs, by_hand: Callable[..., torch.Tensor]
+    variant: str, make: Make, pairs: Pairs, by_hand: Callable[..., torch.Tensor]
 ) -> None:
-    model = make(variant)
+    model, mixtures = make(variant), (0.0, 0.3, 1.0)
     names = Edges().graph(model).edges
     found = attribute_edges(model, pairs, Edges(), mixtures, batch_size=2)
     expected = by_hand(variant, model, pairs, names, mixtures)
@@ -60,12 +59,13 @@ def test_scores_are_the_chain_rule_on_a_stream_for_each_reader(
     assert expected.abs().median() > 1e-3
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 3, 5])
-def test_scores_do_not_depend_on_the_size_of_batches(batch_size: int, make: Make, pairs: Pairs) -> None:
+@pytest.mark.parametrize("pairs", ["ragged"], indirect=True)
+def test_scores_are_means_over_pairs_whatever_the_size_of_batches(make: Make, pairs: Pairs) -> None:
     model = make("llama")
     alone = [attribute_edges(model, pairs[row : row + 1], Edges(), [0.5, 1.0], 1) for row in range(len(pairs))]
-    found = attribute_edges(model, pairs, Edges(), [0.5, 1.0], batch_size)
-    assert (found - torch.stack(alone).mean(0)).abs().max() < 1e-5
+    for batch_size in (1, 2, 3, 5, 99):
+        found = attribute_edges(model, pairs, Edges(), [0.5, 1.0], batch_size)
+        assert (found - torch.stack(alone).mean(0)).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("variant", ["llama", "gemma3"], indirect=True)
@@ -105,7 +105,8 @@ def cut_by(model: ip.Model, pairs: Pairs, edge: str, share: float) -> torch.Tens
 
 @pytest.mark.parametrize("edge", ["a0.h1->a1.h2<q>", "input->a0.h3<k>", "m0->m1", "a1.h0->logits"])
 def test_a_score_is_the_slope_of_cutting_its_edge_a_little(edge: str, make: Make, pairs: Pairs) -> None:
-    model = make("llama", PRECISE)
+    # GPT-2's norms take part in double precision; others compute in single whatever they are given.
+    model = make("gpt2", PRECISE)
     scores = dict(zip(Edges().graph(model).edges, attribute_edges(model, pairs, Edges(), [1.0], 5), strict=True))
     step = 1e-5
     slope = (cut_by(model, pairs, edge, -step) - cut_by(model, pairs, edge, step)) / (2 * step)
@@ -118,13 +119,14 @@ def leaving_input(model: ip.Model, scores: torch.Tensor) -> float:
     return sum(float(score) for name, score in zip(names, scores, strict=True) if name.startswith("input->"))
 
 
+@pytest.mark.parametrize("pairs", ["ragged"], indirect=True)
 def test_on_a_fine_path_the_edges_that_leave_the_input_add_up_to_the_whole_effect(
     variant: str, make: Make, pairs: Pairs
 ) -> None:
     model = make(variant)
     found = behaviour(model, pairs)
     effect = float((found["clean"] - found["corrupt"]).mean())
-    steps = 50
+    steps = 25
     ends = [leaving_input(model, attribute_edges(model, pairs, Edges(), [end], 5)) for end in (0.0, 1.0)]
     path = leaving_input(model, attribute_edges(model, pairs, Edges(), [k / steps for k in range(steps)], 5))
     # A sum from the left misses half a step of what the slope changes along the way; the trapezium puts it back.
@@ -132,7 +134,7 @@ def test_on_a_fine_path_the_edges_that_leave_the_input_add_up_to_the_whole_effec
     assert path + missed == pytest.approx(effect, abs=0.02 * abs(effect))
     assert abs(path - effect) < 2 * abs(missed) + 0.02 * abs(effect)
     # Neither end alone gives the effect, so the sum is not right by luck.
-    assert min(abs(end - effect) for end in ends) > 0.1 * abs(effect)
+    assert min(abs(end - effect) for end in ends) > 0.05 * abs(effect)
 
 
 def test_progress_is_told_for_every_batch_and_step(make: Make, even: Pairs) -> None:

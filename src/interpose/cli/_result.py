@@ -1,7 +1,7 @@
 """From what the stages of a job found to the result that is written and shown."""
 
 import inspect
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -147,11 +147,12 @@ def _size(evidence: Proof, index: int) -> Size:
 
 
 def _estimate(measured: Measured) -> Estimate:
-    return Estimate(mean=measured.mean, low=measured.low, high=measured.high)
+    return Estimate(mean=measured.value, low=measured.low, high=measured.high)
 
 
 def _control(point: Point) -> ControlEstimate:
-    return ControlEstimate(draws=len(point.draws), **asdict(point.faithfulness))
+    measured = point.faithfulness
+    return ControlEstimate(draws=len(point.draws), mean=measured.value, low=measured.low, high=measured.high)
 
 
 def _areas(curves: Curves) -> Areas:

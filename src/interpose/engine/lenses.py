@@ -1,6 +1,6 @@
 """Lenses: how a standard tensor is cut out of what a stock module takes or returns, and put back.
 
-One lens a form of `models.table.Place`. `get(raw, run)` gives the standard tensor; `put(raw, old, new)` gives `raw` with the
+One lens a form of `graph.places.Place`. `get(raw, run)` gives the standard tensor; `put(raw, old, new)` gives `raw` with the
 standard tensor changed from `old` to `new`. Where a site is not stored anywhere by itself (`mid`, `result`), `put` adds
 the difference, so that writing back what was read changes no bit.
 """
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from interpose.errors import RunError
-from interpose.models import Place
+from interpose.graph.places import Place
 
 
 @runtime_checkable

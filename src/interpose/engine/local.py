@@ -12,7 +12,7 @@ from interpose.engine.runner import Runner
 from interpose.errors import SiteError
 from interpose.graph.feed import Feed
 from interpose.graph.nodes import Graph
-from interpose.models import Dims, Family
+from interpose.graph.places import Dims, Table
 
 _KEPT_PLANS = 64
 
@@ -29,7 +29,7 @@ class LocalBackend:
     """
 
     def __init__(
-        self, network: torch.nn.Module, family: Family | None, dims: Dims | None, attention: Attention | None
+        self, network: torch.nn.Module, family: Table | None, dims: Dims | None, attention: Attention | None
     ) -> None:
         """Hold the network; nothing is touched."""
         self.network, self.family, self.dims, self.attention = network, family, dims, attention

@@ -12,9 +12,9 @@ from typing import Any
 from interpose.engine.lenses import Lens, lens
 from interpose.engine.ops import evaluator
 from interpose.errors import GraphError
-from interpose.graph.nodes import Gradient, Graph, Op, Read, Save, World, Write, references
+from interpose.graph.nodes import Gradient, Graph, Op, Read, Save, Weight, World, Write, references
+from interpose.graph.places import Dims, Place, Table
 from interpose.graph.sites import Site
-from interpose.models import Dims, Family, Place
 
 Anchor = tuple[str, str]
 """A module's path and the side of it that is tapped: input, inputs, output or attention."""
@@ -83,6 +83,7 @@ class Plan:
         waits: for each node, how many distinct nodes it waits for.
         evaluators: for each node that is made from other nodes' values, how.
         targets: nodes that something is differentiated by.
+        tainted: the targets and everything that rests on one of them; only these are made with derivatives.
         derivatives: for each differentiated number, the gradients asked of it.
         higher: gradients that another differentiated number rests on.
     """
@@ -95,6 +96,7 @@ class Plan:
     waits: tuple[int, ...]
     evaluators: tuple[Callable[[Any], Any] | None, ...]
     targets: frozenset[int]
+    tainted: frozenset[int]
     derivatives: dict[int, tuple[int, ...]] = field(default_factory=dict)
     higher: frozenset[int] = frozenset()
 
@@ -111,7 +113,7 @@ class Plan:
         return "\n".join(lines)
 
 
-def compile_graph(graph: Graph, family: Family | None, dims: Dims | None) -> Plan:
+def compile_graph(graph: Graph, family: Table | None, dims: Dims | None) -> Plan:
     """Compile a graph.
 
     Args:
@@ -136,11 +138,12 @@ def compile_graph(graph: Graph, family: Family | None, dims: Dims | None) -> Pla
     derivatives: dict[int, list[int]] = defaultdict(list)
     for index, node in gradients.items():
         derivatives[node.of.index].append(index)
-    reached = _ancestors(derivatives, depends)
     order = _world_order(graph, needed, depends)
-    # A world without a target above it, or below the number differentiated, runs without gradients.
-    differentiated = {graph.nodes[i].world for i in reached if isinstance(graph.nodes[i], Read | Write)}  # type: ignore[union-attr]
-    differentiated |= _written_by(graph, reached, needed, depends)
+    targets = frozenset(node.wrt.index for node in gradients.values())
+    detached = _detached(graph)
+    higher = frozenset(i for i in gradients if i in _ancestors(derivatives, depends, stop=detached))
+    ends = detached | {i for i in gradients if i not in higher}
+    tainted, differentiated = _tainted(graph, targets, ends, needed, depends)
     places = {site: place_of(site, family, dims) for site in _sites(graph, needed)}
     return Plan(
         graph=graph,
@@ -150,9 +153,10 @@ def compile_graph(graph: Graph, family: Family | None, dims: Dims | None) -> Pla
         uses=tuple(tuple(uses[index]) for index in range(len(graph.nodes))),
         waits=tuple(len(used) for used in depends),
         evaluators=tuple(evaluator(node) for node in graph.nodes),
-        targets=frozenset(node.wrt.index for node in gradients.values()),
+        targets=targets,
+        tainted=tainted,
         derivatives={of: tuple(indices) for of, indices in derivatives.items()},
-        higher=frozenset(i for i in gradients if i in _ancestors(derivatives, depends, stop=_detached(graph))),
+        higher=higher,
     )
 
 
@@ -198,19 +202,24 @@ def _sites(graph: Graph, needed: set[int]) -> Iterable[Site]:
     return dict.fromkeys(node.site for i in sorted(needed) if isinstance(node := graph.nodes[i], Read | Write))
 
 
-def _written_by(graph: Graph, reached: set[int], needed: set[int], depends: list[tuple[int, ...]]) -> set[str]:
-    """Worlds whose values reach a differentiated number through a write into another world."""
-    found: set[str] = set()
-    frontier = {node.world for i in reached if isinstance(node := graph.nodes[i], Read)}
-    while frontier:
-        world = frontier.pop()
-        found.add(world)
-        writes = [i for i in needed if isinstance(node := graph.nodes[i], Write) and node.world == world]
-        for index in _ancestors(writes, depends):
+def _tainted(
+    graph: Graph, targets: frozenset[int], ends: frozenset[int], needed: set[int], depends: list[tuple[int, ...]]
+) -> tuple[frozenset[int], set[str]]:
+    """What rests on a target, unless only through one of `ends`: nodes, and the worlds that must run with derivatives."""
+    nodes: set[int] = set(targets)
+    by_weight = any(isinstance(graph.nodes[index], Weight) for index in targets)
+    worlds = {world.name for world in graph.worlds} if by_weight else set()
+    while True:
+        before = len(nodes), len(worlds)
+        for index in sorted(needed):
             node = graph.nodes[index]
-            if isinstance(node, Read) and node.world not in found:
-                frontier.add(node.world)
-    return found
+            above = not nodes.isdisjoint(depends[index]) and index not in ends
+            if above or (isinstance(node, Read) and node.world in worlds):
+                nodes.add(index)
+            if index in nodes and isinstance(node, Read | Write):
+                worlds.add(node.world)
+        if before == (len(nodes), len(worlds)):
+            return frozenset(nodes), worlds
 
 
 def _world_order(graph: Graph, needed: set[int], depends: list[tuple[int, ...]]) -> list[str]:
@@ -267,7 +276,7 @@ def _stage(tap: Tap) -> int:
     return _STAGES.get(tap.place.form, 1)
 
 
-def place_of(site: Site, family: Family | None, dims: Dims | None) -> Place:
+def place_of(site: Site, family: Table | None, dims: Dims | None) -> Place:
     """Where a site lives: by the family's table, or as a module's own value.
 
     Raises:

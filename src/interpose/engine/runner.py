@@ -47,10 +47,11 @@ class Runner:
         Raises:
             RunError: the network failed, or a site was not reached.
         """
-        if self._network.training and getattr(self._network, "is_gradient_checkpointing", False):
+        network = self._network
+        if network.training and any(getattr(part, "gradient_checkpointing", False) for part in network.modules()):
             raise RunError(
                 "The network is in training mode with gradient checkpointing, which runs its layers twice. "
-                "Call network.eval() or network.gradient_checkpointing_disable() first."
+                "Call network.eval(), or switch checkpointing off."
             )
         # Gradients cannot be had in inference mode, whoever switched it on.
         outside = torch.is_inference_mode_enabled() and bool(self.plan.derivatives)
@@ -64,7 +65,8 @@ class Runner:
     def _attempt(self, feed: Feed) -> dict[str, Any]:
         device = next((weight.device for weight in self._network.parameters()), torch.device("cpu"))
         values = Values(self.plan, feed, self._network, device, self._copies)
-        values.start()
+        with torch.no_grad():
+            values.start()
         for number, world in enumerate(self.plan.worlds):
             if world.name not in feed.worlds:
                 raise RunError(f"The feed has no inputs for the world {world.name!r}; it has {sorted(feed.worlds)}.")

@@ -43,12 +43,11 @@ class Values:
 
     def start(self) -> None:
         """Make everything that waits for no world."""
-        with torch.set_grad_enabled(bool(self.plan.derivatives)):
-            for index in self.plan.sources:
-                value = self._made(index)
-                if isinstance(value, Tensor):
-                    self._foreign.add(value.untyped_storage()._cdata)
-                self._set_all(index, value)
+        for index in self.plan.sources:
+            value = self._made(index)
+            if isinstance(value, Tensor):
+                self._foreign.add(value.untyped_storage()._cdata)
+            self._set_all(index, value)
 
     def known(self, index: int) -> bool:
         """Whether a node's value has been made, and not yet dropped."""
@@ -176,7 +175,10 @@ class Values:
         evaluate = self.plan.evaluators[index]
         assert evaluate is not None
         try:
-            return self.as_target(index, evaluate(self))
+            if not self.plan.derivatives:
+                return evaluate(self)
+            with torch.set_grad_enabled(index in self.plan.tainted):
+                return self.as_target(index, evaluate(self))
         except (InterposeError, Overwritten):
             raise
         except Exception as error:

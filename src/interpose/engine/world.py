@@ -9,7 +9,7 @@ from interpose.engine.plan import Tap, WorldPlan
 from interpose.engine.values import Values
 from interpose.errors import RunError, ShapeError
 from interpose.graph.nodes import Node, Write
-from interpose.models import Place
+from interpose.graph.places import Place
 
 _HEAD_AXES = {"attn.k": 2, "attn.v": 2, "attn.key": 1, "attn.value": 1}
 

@@ -197,7 +197,7 @@ def _enter(model: Model, graph: StreamGraph, reader: Reader, change: Any, first:
     """Add a change of the stream, one a row of the reader, to what the reader makes of it."""
     stream = stream_at(model, reader)[:, first:]
     if reader.kind == "logits":
-        model.norm.output[:, first:] = model.call.module(reader.norm, stream + change[0])
+        model.norm.output[:, first:] = model.call.norm(stream + change[0])
         return
     layer = model.layers[reader.layer]
     if reader.kind == "mlp":

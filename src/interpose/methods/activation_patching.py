@@ -44,13 +44,13 @@ class ActivationPatching(Method):
         raise self.refuse(mediators, "It patches places (Heads(), Streams(), ...) and Edges().")
 
     def _places(self, model: Model, pairs: Pairs, places: tuple[Unit, ...]) -> Float[Tensor, " units"]:
-        clean = behaviour(model, pairs, self.batch_size)["clean"].sum()
+        clean = behaviour(model, pairs, self.batch_size)["clean"].double().cpu().sum()
         total = torch.zeros(len(places), dtype=torch.float64)
         parts = list(pairs.batches(self.batch_size))
-        for part in parts:
-            effects = track(self._patched(model, part, places), len(places), "patching units")
-            total += torch.tensor([float(effect) for effect in effects], dtype=torch.float64)
-        return ((clean.double().cpu() - total) / len(pairs)).float()
+        runs = (run for part in parts for run in enumerate(self._patched(model, part, places)))
+        for unit, effect in track(runs, len(parts) * len(places), "patching units"):
+            total[unit] += float(effect)
+        return ((clean - total) / len(pairs)).float()
 
     def _patched(self, model: Model, part: Pairs, places: tuple[Unit, ...]) -> Iterator[Tensor]:
         """The behaviour, summed over a batch, with each unit patched in turn."""

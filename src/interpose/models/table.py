@@ -9,34 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from interpose.errors import SiteError
+from interpose.graph.places import Dims, Place
 from interpose.graph.sites import Site, nearest
 
 Fusion = Literal["none", "blocks", "heads"]
-
-
-@dataclass(frozen=True)
-class Dims:
-    """The sizes of one model, named as the axes of its sites.
-
-    Attributes:
-        layers: number of layers.
-        heads: query heads, H.
-        kv_heads: key/value heads, K.
-        head_width: width of one head, D.
-        width: model width, M.
-        neurons: width of the MLP's hidden layer, F.
-        vocab: size of the vocabulary, V.
-        parallel: attention and MLP read the same stream and are added together.
-    """
-
-    layers: int
-    heads: int
-    kv_heads: int
-    head_width: int
-    width: int
-    neurons: int
-    vocab: int
-    parallel: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,34 +28,6 @@ class Projection:
     path: str
     part: int = 0
     fusion: Fusion = "none"
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a site lives in the stock network.
-
-    Attributes:
-        module: full path of the module whose call is tapped.
-        side: its `input`, its `output`, or the `attention` function it calls.
-        form: how the standard tensor is cut out of what is found there; the engine has one lens a form.
-        part: for fused projections, which of three.
-        heads: for head-shaped sites, the length of the head axis.
-        also: other places that the form needs, by role.
-        kernel: for keys and values shared by several query heads, the attention module that must cope when a write
-            gives each query head its own.
-        weight: for `result`, the path of the output projection.
-        transposed: weights are stored input-first.
-    """
-
-    module: str
-    side: Literal["input", "output", "inputs", "attention"]
-    form: str = "plain"
-    part: int = 0
-    heads: int = 0
-    also: tuple[tuple[str, "Place"], ...] = ()
-    kernel: str = ""
-    weight: str = ""
-    transposed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

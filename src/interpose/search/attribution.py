@@ -86,7 +86,8 @@ def _record_scores(model: Model, graph: StreamGraph, part: Pairs, first: int) ->
                 derivative = torch.cat([grad(number, value)[:, first:] for value in made], 2)
                 derivative = _through_norm(model, graph, reader, stream[:, first:], derivative)
                 scores.append((derivative.flatten(1) @ differences[: reader.upstream].flatten(1).T).flatten())
-            torch.cat(scores).save("scores")
+            joined: Any = torch.cat(scores)
+            joined.save("scores")
     return t.graph, t.feed
 
 

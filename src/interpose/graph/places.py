@@ -1,0 +1,71 @@
+"""Places: where the sites of one model live in its stock network, as data.
+
+A table of `interpose.models` says it; the engine reads it. Neither knows the other.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+from interpose.graph.sites import Site
+
+
+@dataclass(frozen=True)
+class Dims:
+    """The sizes of one model, named as the axes of its sites.
+
+    Attributes:
+        layers: number of layers.
+        heads: query heads, H.
+        kv_heads: key/value heads, K.
+        head_width: width of one head, D.
+        width: model width, M.
+        neurons: width of the MLP's hidden layer, F.
+        vocab: size of the vocabulary, V.
+        parallel: attention and MLP read the same stream and are added together.
+    """
+
+    layers: int
+    heads: int
+    kv_heads: int
+    head_width: int
+    width: int
+    neurons: int
+    vocab: int
+    parallel: bool = False
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a site lives in the stock network.
+
+    Attributes:
+        module: full path of the module whose call is tapped.
+        side: its `input`, its `output`, or the `attention` function it calls.
+        form: how the standard tensor is cut out of what is found there; the engine has one lens a form.
+        part: for fused projections, which of three.
+        heads: for head-shaped sites, the length of the head axis.
+        also: other places that the form needs, by role.
+        kernel: for keys and values shared by several query heads, the attention module that must cope when a write
+            gives each query head its own.
+        weight: for `result`, the path of the output projection.
+        transposed: weights are stored input-first.
+    """
+
+    module: str
+    side: Literal["input", "output", "inputs", "attention"]
+    form: str = "plain"
+    part: int = 0
+    heads: int = 0
+    also: tuple[tuple[str, "Place"], ...] = ()
+    kernel: str = ""
+    weight: str = ""
+    transposed: bool = False
+
+
+@runtime_checkable
+class Table(Protocol):
+    """What the engine needs to know of an architecture."""
+
+    def place(self, site: Site, dims: Dims) -> Place:
+        """Where a standard site lives; raises SiteError where the model has none."""
+        ...
