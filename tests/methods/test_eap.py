@@ -24,6 +24,7 @@ def scored(method: Method, model: ip.Model, pairs: Pairs) -> dict[str, float]:
     return dict(zip(scores.units, scores.values.tolist(), strict=True))
 
 
+@pytest.mark.parametrize("pairs", ["ragged"], indirect=True)
 def test_on_a_linear_model_the_guess_is_the_exact_effect(linear: ip.Model, pairs: Pairs) -> None:
     exact = ActivationPatching().score(linear, pairs, Edges()).values
     for method in (EAP(), EAPIG(steps=1), EAPIG(steps=3)):

@@ -200,7 +200,7 @@ def test_a_ranking_is_proven_on_a_network(make: Make, even: Pairs) -> None:
     pairs = replace(
         even, answers=torch.where(up, even.answers, even.wrong), wrong=torch.where(up, even.wrong, even.answers)
     )
-    scores = ip.methods.ActivationPatching().score(model, pairs, Edges())
+    scores = ip.methods.EAPIG().score(model, pairs, Edges())
     patching = EdgePatching(model, pairs)
     kept: dict[str, torch.Tensor] = {}
     settings = ProofSettings(sizes=(0.01, 0.05, 0.2, 1.0), draws=5, resamples=1000)
@@ -213,7 +213,7 @@ def test_a_ranking_is_proven_on_a_network(make: Make, even: Pairs) -> None:
     alone = float((next(patching(mask[None])).mean() - proof.empty.value) / (proof.full.value - proof.empty.value))
     assert proof.circuit.signed.at(0.2).faithfulness.value == pytest.approx(alone, abs=1e-4)
     assert proof.circuit.signed.at(1.0).faithfulness.value == pytest.approx(1)
-    # The exact effects of single edges make a better ranking than chance does.
+    # Attribution makes a better ranking than chance does.
     assert all(proof.cpr.value > control.cpr.value for control in proof.controls.values())
     assert Proof.from_dict(proof.to_dict()) == proof
     assert len(kept) == proof.evaluations

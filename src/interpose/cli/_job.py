@@ -63,9 +63,10 @@ def locate(asked: "Locate", out: Path) -> Result:
             measured = behaviour(model, proof, asked.batch_size)
             accuracy = task.accuracy(model, proof, asked.batch_size)
         kept = Kept(out, _identity(asked, model))
-        with clock.stage("score the edges"):
+        rest = ", the rest after an interruption" if kept.resumed else ""
+        with clock.stage("score the edges" + rest):
             scores = kept.scores(lambda: method(**settings).score(model, search, Edges()))
-        with clock.stage("prove the circuit"):
+        with clock.stage("prove the circuit" + rest):
             evidence = _prove(asked, model, proof, scores, kept, tell)
     found = Found(
         command=_command(asked),

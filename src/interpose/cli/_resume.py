@@ -20,6 +20,9 @@ class Kept(MutableMapping[str, Tensor]):
 
     Each is a file, whole or absent. A job with other settings or another model has another folder.
 
+    Attributes:
+        resumed: whether an earlier run left something.
+
     Args:
         out: the job's folder.
         identity: everything that the measurements depend on.
@@ -30,6 +33,7 @@ class Kept(MutableMapping[str, Tensor]):
         key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
         self._folder = out / f".unfinished-{key}"
         self._folder.mkdir(parents=True, exist_ok=True)
+        self.resumed = any(self._folder.iterdir())
 
     def scores(self, make: Callable[[], Scores]) -> Scores:
         """The scores that an earlier run kept, else made now and kept."""

@@ -34,6 +34,24 @@ class LocalBackend:
         """Hold the network; nothing is touched."""
         self.network, self.family, self.dims, self.attention = network, family, dims, attention
         self._runners: dict[Graph, Runner] = {}
+        # The parts that have weights of their own; which weights they are may change.
+        self._owners = [part for part in network.modules() if part._parameters]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network's first parameter is."""
+        return next((weight.device for weight in self._weights()), torch.device("cpu"))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the network's first floating-point parameter."""
+        return next((w.dtype for w in self._weights() if w.is_floating_point()), torch.get_default_dtype())
+
+    def _weights(self) -> Iterator[torch.Tensor]:
+        for part in self._owners:
+            for weight in part._parameters.values():
+                if weight is not None:
+                    yield weight
 
     def plan(self, graph: Graph) -> Plan:
         """The compiled form of a graph; `print` it to see what will run."""
@@ -45,7 +63,7 @@ class LocalBackend:
         for graph, feed in zip(graphs, feeds, strict=True):
             if runner is None or graph is not last:
                 runner, last = self._runner(graph), graph
-            yield runner.run(feed)
+            yield runner.run(feed, self.device)
 
     def search(self, method: Any, model: Any, pairs: Any, mediators: Any) -> Any:
         """Run a method's own search here, beside the weights."""

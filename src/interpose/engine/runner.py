@@ -34,12 +34,14 @@ class Runner:
         self.plan, self._network, self._attention = plan, network, attention
         self._idle: list[list[TappedView]] = [[] for _ in plan.worlds]
         self._copies = False
+        self._checkpointed = [part for part in network.modules() if hasattr(part, "gradient_checkpointing")]
 
-    def run(self, feed: Feed) -> dict[str, Any]:
+    def run(self, feed: Feed, device: torch.device) -> dict[str, Any]:
         """Run the plan.
 
         Args:
             feed: the batch of each world, the tensor of each input and constant.
+            device: where the network is.
 
         Returns:
             the saved values by name; tensors are detached.
@@ -47,8 +49,7 @@ class Runner:
         Raises:
             RunError: the network failed, or a site was not reached.
         """
-        network = self._network
-        if network.training and any(getattr(part, "gradient_checkpointing", False) for part in network.modules()):
+        if self._network.training and any(part.gradient_checkpointing for part in self._checkpointed):
             raise RunError(
                 "The network is in training mode with gradient checkpointing, which runs its layers twice. "
                 "Call network.eval(), or switch checkpointing off."
@@ -57,13 +58,12 @@ class Runner:
         outside = torch.is_inference_mode_enabled() and bool(self.plan.derivatives)
         with torch.inference_mode(False) if outside else nullcontext():
             try:
-                return self._attempt(feed)
+                return self._attempt(feed, device)
             except Overwritten:
                 self._copies = True
-                return self._attempt(feed)
+                return self._attempt(feed, device)
 
-    def _attempt(self, feed: Feed) -> dict[str, Any]:
-        device = next((weight.device for weight in self._network.parameters()), torch.device("cpu"))
+    def _attempt(self, feed: Feed, device: torch.device) -> dict[str, Any]:
         values = Values(self.plan, feed, self._network, device, self._copies)
         with torch.no_grad():
             values.start()

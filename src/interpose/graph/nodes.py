@@ -234,14 +234,24 @@ def _literals(value: Any) -> Iterator[str]:
             stack.extend((item.start, item.stop, item.step))
 
 
+_HOLDERS: dict[type, tuple[str, ...]] = {
+    Slice: ("start", "stop", "step"),
+    Write: ("value",),
+    Save: ("value",),
+    Gradient: ("of", "wrt"),
+    Call: ("args",),
+    Op: ("args", "kwargs"),
+}
+"""Where references stand in what can hold any."""
+
+
 def references(value: Any) -> Iterator[Ref]:
     """Every `Ref` inside a node or an argument, in order."""
-    stack = [value]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, Ref):
-            yield item
-        elif isinstance(item, tuple | list):
-            stack.extend(reversed(item))
-        elif isinstance(item, Node | Slice):
-            stack.extend(reversed([getattr(item, part.name) for part in fields(item)]))
+    if type(value) is Ref:
+        yield value
+    elif type(value) is tuple:
+        for item in value:
+            yield from references(item)
+    else:
+        for name in _HOLDERS.get(type(value), ()):
+            yield from references(getattr(value, name))

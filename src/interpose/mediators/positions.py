@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import final
 
+from interpose.errors import SearchError
 from interpose.mediators.base import PlaceMediator, Unit
 from interpose.mediators.streams import Streams
 from interpose.trace import Model
@@ -22,6 +23,12 @@ class Positions(PlaceMediator):
     of: PlaceMediator = Streams()
 
     def places(self, model: Model, positions: int) -> tuple[Unit, ...]:
-        """Unit by unit, each from the first position to the last; see `PlaceMediator.places`."""
+        """Unit by unit, each from the first position to the last; see `PlaceMediator.places`.
+
+        Raises:
+            SearchError: the other mediator's units are single positions already.
+        """
         units = self.of.places(model, positions)
+        if any(unit.position is not None for unit in units):
+            raise SearchError(f"The units of {self.of!r} are single positions already. Write Positions(of=Streams()).")
         return tuple(unit.at(position) for unit in units for position in range(-positions, 0))

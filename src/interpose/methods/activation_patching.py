@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interpose.mediators.base import Mediator, PlaceMediator, Unit, sites_of
@@ -22,6 +22,9 @@ from interpose.search.edge_patching import EdgePatching
 from interpose.search.progress import track
 from interpose.tasks.base import Pairs
 from interpose.trace import Model
+
+_SWEEP = 64
+"""How many circuits are handed over at once: their masks are as long as the model has edges."""
 
 
 @final
@@ -70,13 +73,14 @@ class ActivationPatching(Method):
         for run in model.backend.run_many(graphs, feeds):
             yield run["m"]
 
-    def _edges(self, model: Model, pairs: Pairs, edges: Edges) -> Float[Tensor, " units"]:
-        patching = EdgePatching(model, pairs, edges, self.batch_size)
+    def _edges(self, model: Model, pairs: Pairs, mediators: Edges) -> Float[Tensor, " units"]:
+        patching = EdgePatching(model, pairs, mediators, self.batch_size)
         count = patching.graph.n_edges
         whole = next(patching(torch.ones(1, count, dtype=torch.bool))).mean()
-        effects = []
-        for edge in track(range(count), count, "cutting edges"):
-            mask = torch.ones(1, count, dtype=torch.bool)
-            mask[0, edge] = False
-            effects.append(whole - next(patching(mask)).mean())
-        return torch.stack(effects)
+        runs = (run for edges in torch.arange(count).split(_SWEEP) for run in patching(_all_but_one(edges, count)))
+        return torch.stack([whole - run.mean() for run in track(runs, count, "cutting edges")])
+
+
+def _all_but_one(edges: Int[Tensor, " circuits"], count: int) -> Bool[Tensor, "circuits edges"]:
+    """For each edge, the circuit of all others."""
+    return torch.arange(count) != edges[:, None]

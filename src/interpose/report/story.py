@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from interpose.report import words
+from interpose.report.evidence import Size
 from interpose.report.nodes import Node
 from interpose.report.result import Result
 from interpose.report.selection import Drawn
@@ -66,7 +67,18 @@ def _recovered(result: Result) -> str:
     random = words.listed([f"{words.interval(control)} ({name})" for name, control in size.controls.items()])
     return (
         f"The circuit with {words.percent(size.fraction)} of the edges ({edges}) recovers "
-        f"{words.interval(size.signed)} of the behaviour, while random circuits of that size recover {random}."
+        f"{words.interval(size.signed)} of the behaviour{_beyond(size)}, while random circuits of that size recover "
+        f"{random}."
+    )
+
+
+def _beyond(size: Size) -> str:
+    """Why a circuit can show more of the behaviour than the whole model, where it does."""
+    if size.signed.low <= 1:
+        return ""
+    return (
+        " (more than the whole model, since edges that work against the answer are left out; "
+        f"as many edges of the largest scores of either sign recover {words.interval(size.absolute)})"
     )
 
 

@@ -15,7 +15,7 @@ from interpose.graph.nodes import Call, Gradient, Input, Read, Ref, Save, Write
 from interpose.graph.sites import Site
 from interpose.trace.dry import shape_of_call
 from interpose.trace.kept import become
-from interpose.trace.positions import place_index
+from interpose.trace.positions import Padding, place_index
 from interpose.trace.proxy import Origin, Proxy, known_shape
 from interpose.trace.recorder import Recorder, user_line
 
@@ -61,8 +61,9 @@ class Trace:
         self._run, self._first = run, batch
         self._worlds: dict[str, World] = {}
         self._batches: dict[str, Batch] = {}
+        self._paddings: dict[str, Padding | None] = {}
         self._world: str | None = None
-        self._saves: list[tuple[Proxy, str]] = []
+        self._saves: dict[str, Proxy] = {}
         self._held: dict[tuple[Site, str], _Held] = {}
 
     def __enter__(self) -> "Trace":
@@ -82,7 +83,7 @@ class Trace:
         self.feed = Feed(dict(self._batches), dict(self.recorder.constants))
         if self._run:
             self.saved = next(iter(self.model.backend.run_many([self.graph], [self.feed])))
-            for proxy, name in self._saves:
+            for name, proxy in self._saves.items():
                 if "_trace" in proxy.__dict__:  # one saved under two names has become its tensor already
                     become(proxy, self.saved[name])
         self.recorder.failed = False
@@ -202,12 +203,12 @@ class Trace:
 
     def note_save(self, proxy: Proxy, name: str | None) -> None:
         """Record that a value is wanted after the block."""
-        taken = {other for _, other in self._saves}
-        name = name if name is not None else next(free for i in count(len(taken)) if (free := f"saved{i}") not in taken)
-        if name in taken:
+        if name is None:
+            name = next(free for i in count(len(self._saves)) if (free := f"saved{i}") not in self._saves)
+        if name in self._saves:
             raise TraceError(f"{user_line()}: a value is already saved as {name!r} in this block. Choose another name.")
         self.recorder.add(Save(name=name, value=proxy.ref_in(self.recorder)))
-        self._saves.append((proxy, name))
+        self._saves[name] = proxy
 
     def note_write(self, site: Site, world: str, value: Ref, in_place: bool = False) -> None:
         """Record that a site carries a value from here on.
@@ -243,7 +244,9 @@ class Trace:
         origin = value._origin if isinstance(value, Proxy) else None
         if origin is None or origin.site is None or value._shape_of is None:
             return None, index
-        return place_index(index, origin.site, self._batches[origin.world], value._shape_of.shape)
+        if origin.world not in self._paddings:
+            self._paddings[origin.world] = Padding.of(self._batches[origin.world])
+        return place_index(index, origin.site, self._paddings[origin.world], value._shape_of.shape)
 
     def find_shape(self, ref: Ref) -> torch.Tensor:
         """The shape of a value that no table tells: the model runs once, without data."""

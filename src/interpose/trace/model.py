@@ -79,6 +79,7 @@ class Model:
         self._open: ContextVar[Trace | None] = ContextVar(f"open block of {info.name}", default=None)
         self._hash = info.weights_hash
         self._shapes: dict[tuple[Graph, tuple[Any, ...]], torch.Tensor] = {}
+        self._standard: dict[tuple[Any, ...], torch.Tensor] = {}
 
     def __getattr__(self, name: str) -> Any:
         """Names that other libraries give to sites (`model.layers_output[3]`); else an error with the nearest names."""
@@ -182,12 +183,12 @@ class Model:
     @property
     def device(self) -> torch.device:
         """Where its first parameter is."""
-        return next((weight.device for weight in self.network.parameters()), torch.device("cpu"))
+        return self.backend.device
 
     @property
     def dtype(self) -> torch.dtype:
         """The type of its first floating-point parameter."""
-        return next((w.dtype for w in self.network.parameters() if w.is_floating_point()), torch.get_default_dtype())
+        return self.backend.dtype
 
     @property
     def weights_hash(self) -> str:
@@ -287,20 +288,26 @@ class Model:
         """The shape of a standard site on a batch, as a tensor without data; None for a module's own values."""
         if site.part:
             return None
-        self.table()
-        place_of(site, self.family, self.dims)
-        given = [value for name in ("input_ids", "inputs_embeds") if (value := batch.kwargs.get(name)) is not None]
-        if not given:
+        given = batch.kwargs.get("input_ids", batch.kwargs.get("inputs_embeds"))
+        if given is None:
+            self.table()
             raise TraceError(
                 f"{user_line()}: {site} needs token ids; this world was given {sorted(batch.kwargs) or 'positional inputs'}."
             )
-        dims, (rows, length) = self.sizes(), given[0].shape[:2]
-        kept = batch.kwargs.get("logits_to_keep", 0)
+        key = site, given.shape[:2], batch.kwargs.get("logits_to_keep", 0), self.dtype
+        if key not in self._standard:
+            self._standard[key] = self._standard_shape(*key)
+        return self._standard[key]
+
+    def _standard_shape(self, site: Site, given: torch.Size, kept: Any, dtype: torch.dtype) -> torch.Tensor:
+        self.table()
+        place_of(site, self.family, self.dims)
+        dims, (rows, length) = self.sizes(), given
         if site.name == "logits" and isinstance(kept, int) and kept:
             length = min(length, kept)
         sizes = {"B": rows, "P": length, "H": dims.heads, "K": dims.kv_heads, "D": dims.head_width}
         sizes |= {"M": dims.width, "F": dims.neurons, "V": dims.vocab}
-        return torch.empty([sizes[axis] for axis in site.axes or ()], dtype=self.dtype, device="meta")
+        return torch.empty([sizes[axis] for axis in site.axes or ()], dtype=dtype, device="meta")
 
     def dry_run(self, graph: Graph, feed: Feed) -> torch.Tensor:
         """The shape of the value that a graph saves as `wanted`; found once for each graph and shape of inputs."""

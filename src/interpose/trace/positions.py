@@ -4,6 +4,7 @@ Unequal prompts are padded on the left, so position -1 is every prompt's last to
 row's first real token; here such an index is split in two: one that picks the columns of each row, and the rest.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,13 +19,37 @@ _FROM_END = (
 )
 
 
-def place_index(index: Any, site: Site, batch: Batch, shape: torch.Size) -> tuple[Any, Any]:
+@dataclass(frozen=True)
+class Padding:
+    """How a world's prompts are padded.
+
+    Attributes:
+        counts: how many padding tokens each row starts with [batch].
+        ragged: any row starts with padding.
+        right: any row ends with padding.
+    """
+
+    counts: torch.Tensor
+    ragged: bool
+    right: bool
+
+    @classmethod
+    def of(cls, batch: Batch) -> "Padding | None":
+        """How a batch is padded; None where it has no attention mask."""
+        counts = batch.padding
+        if counts is None:
+            return None
+        right = not bool(batch.kwargs["attention_mask"][:, -1].all())
+        return cls(counts.to("cpu"), bool(counts.any()), right)
+
+
+def place_index(index: Any, site: Site, padding: Padding | None, shape: torch.Size) -> tuple[Any, Any]:
     """The index as it is meant.
 
     Args:
         index: what the user wrote between the brackets.
         site: the standard site that is indexed.
-        batch: the inputs of its world.
+        padding: how its world's prompts are padded.
         shape: the site's shape.
 
     Returns:
@@ -36,16 +61,17 @@ def place_index(index: Any, site: Site, batch: Batch, shape: torch.Size) -> tupl
         ShapeError: a row has fewer tokens.
     """
     axes = site.axes or ()
-    padding = batch.padding
-    if padding is None or "P" not in axes:
+    if padding is None or not (padding.ragged or padding.right) or "P" not in axes:
         return None, index
     parts = _parts(index, len(axes))
     found = [(at, part) for at, axis, part in parts if axis is not None and axes[axis] == "P" and _names_columns(part)]
     if not found:
         return None, index
-    _check_right(batch, site)
-    if not bool(padding.any()):
-        return None, index
+    if padding.right:
+        raise TraceError(
+            f"{user_line()}: this batch is padded on the right, so the positions of {site} have no common meaning. Pad "
+            'on the left (tokenizer.padding_side = "left"), or give the prompts as a list of texts.'
+        )
     at, part = found[0]
     columns = _positive(part)
     if columns is None:
@@ -55,9 +81,8 @@ def place_index(index: Any, site: Site, batch: Batch, shape: torch.Size) -> tupl
             f"{user_line()}: on prompts of unequal length, {site} is indexed by positions from the end (-1 is the last)."
         )
     rest = [part for _, _, part in parts]
-    padding = padding.to("cpu")
-    _check_lengths(columns, padding, rest[0], shape[axes.index("P")])
-    grid = _grid(columns.flatten(), padding, axes, shape)
+    _check_lengths(columns, padding.counts, rest[0], shape[axes.index("P")])
+    grid = _grid(columns.flatten(), padding.counts, axes, shape)
     rest[at] = 0 if isinstance(part, int) else slice(None) if isinstance(part, slice) else _count(columns)
     return grid, tuple(rest)
 
@@ -88,15 +113,6 @@ def _width(part: Any) -> int:
 
 def _names_columns(part: Any) -> bool:
     return not (isinstance(part, slice) and part == slice(None))
-
-
-def _check_right(batch: Batch, site: Site) -> None:
-    mask = batch.kwargs["attention_mask"]
-    if not bool(mask[:, -1].all()):
-        raise TraceError(
-            f"{user_line()}: this batch is padded on the right, so the positions of {site} have no common meaning. Pad on the "
-            'left (tokenizer.padding_side = "left"), or give the prompts as a list of texts.'
-        )
 
 
 def _positive(part: Any) -> torch.Tensor | None:

@@ -1,0 +1,136 @@
+"""What every mediator has to keep, whoever wrote it: a file in `interpose/mediators` is tested here as soon as it exists."""
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+
+import interpose as ip
+from interpose import discovery
+from interpose.errors import SiteError
+from interpose.mediators.base import Mediator, PlaceMediator, sites_of
+
+ENTRIES = discovery.entries("interpose.mediators")
+MEDIATORS = {entry.name: discovery.load("interpose.mediators", entry.name) for entry in ENTRIES}
+PLACES = [name for name, kind in MEDIATORS.items() if issubclass(kind, PlaceMediator)]
+IDS = torch.tensor([[5, 17, 3, 42, 8, 30], [12, 4, 33, 21, 6, 19]])
+OTHER = torch.tensor([[9, 2, 44, 13, 27, 31], [40, 11, 7, 18, 36, 25]])
+POSITIONS = IDS.shape[1]
+
+
+@pytest.fixture(scope="module")
+def model() -> ip.Model:
+    """Two layers, four heads that share two keys; no test changes it."""
+    torch.manual_seed(0)
+    model = ip.build("llama", layers=2, heads=4, kv_heads=2, width=16, neurons=24, vocab=50, pad_token_id=0)
+    with torch.no_grad():
+        for weight in model.network.parameters():
+            weight.mul_(8)
+    return model
+
+
+def stock(model: ip.Model, ids: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        return model.network(ids, use_cache=False).logits
+
+
+@pytest.mark.parametrize("name", MEDIATORS)
+def test_it_is_a_frozen_set_of_settings_that_are_all_explained(name: str) -> None:
+    kind = MEDIATORS[name]
+    assert issubclass(kind, Mediator)
+    assert kind.__dataclass_params__.frozen
+    assert getattr(kind, "__final__", False)
+    assert kind() == kind()
+    assert hash(kind()) == hash(kind())
+    doc = inspect.getdoc(kind) or ""
+    for field in dataclasses.fields(kind):
+        assert re.search(rf"^    {field.name}: \S", doc, flags=re.MULTILINE), f"{field.name} is not explained"
+    assert eval(repr(kind()), {each.__name__: each for each in MEDIATORS.values()}) == kind()
+
+
+@pytest.mark.parametrize("name", MEDIATORS)
+def test_its_units_have_names_of_their_own_in_one_order(name: str, model: ip.Model) -> None:
+    mediator = MEDIATORS[name]()
+    units: Sequence[str] = mediator.units(model, POSITIONS)
+    assert len(units) > 0
+    assert len(set(units)) == len(units) == len(list(units))
+    assert all(re.fullmatch(r"[\w.<>@-]+", unit) for unit in units)
+    assert list(mediator.units(model, POSITIONS)) == list(units)
+    assert units[0] == next(iter(units))
+    assert units[len(units) - 1] == list(units)[-1]
+
+
+@pytest.mark.parametrize("name", MEDIATORS)
+def test_a_model_whose_parts_have_no_names_is_refused(name: str) -> None:
+    plain = ip.wrap(torch.nn.Linear(2, 2))
+    with pytest.raises(SiteError, match="is of a kind without a table"):
+        MEDIATORS[name]().units(plain, POSITIONS)
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_a_unit_is_named_as_its_place(name: str, model: ip.Model) -> None:
+    mediator = MEDIATORS[name]()
+    assert tuple(mediator.units(model, POSITIONS)) == tuple(unit.name for unit in mediator.places(model, POSITIONS))
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_no_two_units_overlap_and_together_they_are_their_sites(name: str, model: ip.Model) -> None:
+    places = MEDIATORS[name]().places(model, POSITIONS)
+    with model.trace(IDS) as t:
+        for site in sites_of(places):
+            model.site(site.name).save(site.name)
+    covered = {site: torch.zeros_like(value) for site, value in t.saved.items()}
+    for unit in places:
+        covered[unit.site.name][unit.index()] += 1
+    assert all(bool((count == 1).all()) for count in covered.values())
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_writing_back_what_was_read_changes_no_bit(name: str, model: ip.Model) -> None:
+    with model.trace(IDS):
+        for unit in MEDIATORS[name]().places(model, POSITIONS):
+            value = model.site(unit.site.name)[unit.index()]
+            model.site(unit.site.name)[unit.index()] = value
+        logits = model.logits.save()
+    assert torch.equal(logits, stock(model, IDS))
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_every_unit_can_be_read_and_matters(name: str, model: ip.Model) -> None:
+    before = stock(model, IDS)
+    for unit in MEDIATORS[name]().places(model, POSITIONS):
+        with model.trace(IDS):
+            value = model.site(unit.site.name)[unit.index()].save()
+            model.site(unit.site.name)[unit.index()] = value + 1.0
+            logits = model.logits.save()
+        assert value.numel() > 0
+        assert (logits - before).abs().max() > 1e-4, unit.name
+
+
+def patched(model: ip.Model, mediator: PlaceMediator) -> torch.Tensor:
+    """The logits with every unit given its value on the other prompts."""
+    places = mediator.places(model, POSITIONS)
+    with model.trace() as t:
+        with t.world("corrupt", OTHER):
+            values = [model.site(unit.site.name)[unit.index()] for unit in places]
+        with t.world("clean", IDS):
+            for unit, value in zip(places, values, strict=True):
+                model.site(unit.site.name)[unit.index()] = value
+            logits = model.logits.save()
+    return logits
+
+
+@pytest.mark.parametrize("of", [ip.mediators.Streams(), ip.mediators.Positions()], ids=repr)
+def test_with_every_stream_from_the_other_prompts_the_run_is_theirs(of: Any, model: ip.Model) -> None:
+    assert torch.equal(patched(model, of), stock(model, OTHER))
+
+
+@pytest.mark.parametrize("of", [ip.mediators.Heads(), ip.mediators.AttentionBlocks(), ip.mediators.MLPs()], ids=repr)
+def test_with_every_block_of_a_kind_from_the_other_prompts_the_embedding_stays(of: Any, model: ip.Model) -> None:
+    logits = patched(model, of)
+    assert (logits - stock(model, IDS)).abs().max() > 1e-2
+    assert (logits - stock(model, OTHER)).abs().max() > 1e-2
