@@ -1,4 +1,4 @@
-"""Any PyTorch module works by the paths of its parts; here a network that is called with names and returns a dictionary.
+"""Any PyTorch module works by the paths of its parts: here one that takes arguments by name and returns a dictionary.
 
 Prints:
     the same as with the weights set to zero: True

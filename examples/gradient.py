@@ -1,7 +1,15 @@
 """Which tokens of a prompt the answer rests on, by gradient times value at the embedding.
 
 Prints:
-    TODO
+    The      +0.41
+    E        -0.17
+    iffel    -0.18
+    Tower    +1.14
+    is       -0.07
+    in       +0.60
+    the      +0.11
+    city     +0.39
+    of       -1.11
 """
 
 import interpose as ip

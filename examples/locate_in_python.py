@@ -1,24 +1,41 @@
-"""The main job in Python, small: score every edge, then prove two circuits on pairs that the search has not seen.
+"""The main job in Python, on a behaviour of your own: score every edge, then prove circuits on other countries.
 
 Prints:
-    TODO
+    rank  unit                  score
+       1  input->m0             +5.68
+       2  a23.h4->logits       +5.284
+       3  m0->a23.h4<v>        +3.843
+    6160 edges: faithfulness 0.939 [0.838, 1.066]
+    12321 edges: faithfulness 0.947 [0.898, 1.033]
+    random: 0.000 [0.000, 0.000] 0.003 [-0.019, 0.022]
 
-`interpose locate ioi` does the same with more pairs and all ten sizes, and writes a report.
+`interpose locate ioi` does the same for a task, with more pairs, all ten sizes and a report.
 """
 
 import interpose as ip
 from interpose.benchmark import ProofSettings, prove
 from interpose.search.edge_patching import EdgePatching
 
-model = ip.load("smollm2-135m-instruct")
-task, edges = ip.tasks.IOI(), ip.mediators.Edges()
 
-scores = ip.methods.EAP().score(model, task.pairs(model, n=8, split="train"), edges)
-held_out = task.pairs(model, n=4, split="test")
+def capitals(**known: str) -> ip.Pairs:
+    """Each country beside the next one."""
+    countries, cities = [*known], [f" {city}" for city in known.values()]
+    clean = [f"The capital of {country} is" for country in countries]
+    return ip.pairs(model, clean, [*clean[1:], clean[0]], cities, [*cities[1:], cities[0]])
+
+
+model = ip.load("smollm2-135m-instruct")
+edges = ip.mediators.Edges()
+
+searched = capitals(France="Paris", Italy="Rome", Spain="Madrid", Russia="Moscow", Egypt="Cairo", England="London")
+scores = ip.methods.EAP().score(model, searched, edges)
+
+held_out = capitals(Germany="Berlin", Japan="Tokyo", Greece="Athens", Austria="Vienna")
 run_circuits = EdgePatching(model, held_out, edges)
-proof = prove(scores, run_circuits.graph, run_circuits, ProofSettings(sizes=(0.05, 0.1)))
+proof = prove(scores, run_circuits.graph, run_circuits, ProofSettings(sizes=(0.1, 1.0)))
 
 print(scores.top(3))
-for point in proof.circuit.absolute.points:
-    print(f"{point.budget} edges, {point.kept:.0f} after pruning: faithfulness {point.faithfulness}")
-print("random:", *(curves.absolute.points[0].faithfulness for curves in proof.controls.values()))
+point = proof.circuit.absolute.at(0.1)
+print(f"{point.budget} edges: faithfulness {point.faithfulness}")
+for name, curves in proof.controls.items():
+    print(f"as many, {name}: faithfulness {curves.absolute.at(0.1).faithfulness}")

@@ -3,14 +3,14 @@
 Prints:
     no head: -6.47
     head 0: -5.90
-    head 1: -6.47
-    head 2: -6.53
+    head 1: -6.34
+    head 2: -5.78
     head 3: +0.10
-    head 4: -6.75
-    head 5: -6.45
+    head 4: -6.32
+    head 5: -6.27
     head 6: -6.48
     head 7: -6.12
-    head 8: -6.67
+    head 8: -6.33
 """
 
 import interpose as ip

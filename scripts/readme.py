@@ -57,9 +57,9 @@ def block(result: Result) -> str:
 def _asked(result: Result) -> str:
     accuracy, behaviour = result.accuracy, result.behaviour
     return (
-        f"{story.asked(result)} The model itself prefers the right answer in {words.percent(accuracy.rate)} of these "
-        f"{accuracy.n} (95 % interval {100 * accuracy.low:.3g} to {100 * accuracy.high:.3g} %); its logit difference is "
-        f"{words.number(behaviour.clean)}, and {words.number(behaviour.corrupt)} on the corrupted prompts."
+        f"{story.asked(result)} The model itself prefers the right answer in {words.percent(accuracy.rate)} of "
+        f"{accuracy.n} pairs (95 % interval {100 * accuracy.low:.3g} to {100 * accuracy.high:.3g} %); its logit "
+        f"difference is {words.number(behaviour.clean)}, on the corrupted prompts {words.number(behaviour.corrupt)}."
     )
 
 
@@ -95,9 +95,9 @@ def _verdict(result: Result) -> str:
 def _cost(result: Result) -> str:
     stages = words.listed([f"{name} {words.duration(seconds)}" for name, seconds in result.timings.items()])
     return (
-        f"It took {words.duration(sum(result.timings.values()))} ({stages}) and {words.memory(result.peak_memory_bytes)} "
-        f"of memory at most, on {result.machine}. Made on {result.created:%Y-%m-%d} by `{result.command}` with seed "
-        f"{result.seed}."
+        f"It took {words.duration(sum(result.timings.values()))} ({stages}) and at most "
+        f"{words.memory(result.peak_memory_bytes)} of memory, on {result.machine}. Made on "
+        f"{result.created:%Y-%m-%d} by `{result.command}` with seed {result.seed}."
     )
 
 

@@ -49,7 +49,6 @@ def test_it_is_a_frozen_set_of_settings_that_are_all_explained(name: str) -> Non
     doc = inspect.getdoc(kind) or ""
     for field in dataclasses.fields(kind):
         assert re.search(rf"^    {field.name}: \S", doc, flags=re.MULTILINE), f"{field.name} is not explained"
-    assert eval(repr(kind()), {each.__name__: each for each in MEDIATORS.values()}) == kind()
 
 
 @pytest.mark.parametrize("name", MEDIATORS)

@@ -1,9 +1,9 @@
 """What README.md and the documentation show is run: their code, what it prints, their commands, links and pictures.
 
 The Python blocks of a page run in order and share their names. A text block right below one is what it prints, or the
-error that it raises; decimals are compared with a tolerance, and `...` stands for anything. A comment above a block says
-what is special: `<!-- not run: why -->`, or `<!-- run with n=2 for n=64 -->` where the whole would take minutes. The
-whole runs where INTERPOSE_REQUIRE_ALL=1.
+error that it raises; decimals are compared with a tolerance, and `...` stands for anything. A comment above a block
+says what is special: `<!-- not run: why -->`, or `<!-- run with n=2 for n=64 -->` where the whole would take minutes.
+The whole runs where INTERPOSE_REQUIRE_ALL=1.
 """
 
 import importlib.util
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import cache
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,9 @@ README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 WHOLE = os.environ.get("INTERPOSE_REQUIRE_ALL") == "1"
 
-FENCE = re.compile(r"(?:^<!-- (?P<note>[^\n]*) -->\n+)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(
+    r"(?:^<!-- (?P<note>[^\n]*) -->\n+)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+)
 DECIMAL = r"[-+]?\d+\.\d+(?:e[-+]\d+)?"
 
 
@@ -61,21 +64,28 @@ class Block:
 def blocks(page: Path) -> Iterator[Block]:
     text = page.read_text(encoding="utf-8")
     found = list(FENCE.finditer(text))
-    assert 2 * len(found) == len(re.findall(r"^\s*```", text, flags=re.MULTILINE)), f"{page}: a fence is indented or open"
-    for match, below in zip(found, [*found[1:], None], strict=True):
+    assert 2 * len(found) == len(re.findall(r"^\s*```", text, flags=re.MULTILINE)), (
+        f"{page}: a fence is indented or open"
+    )
+    for match, below in zip_longest(found, found[1:]):
         prints = below is not None and below["language"] == "text" and not text[match.end() : below.start()].strip()
         line = text.count("\n", 0, match.start("text")) + 1
         output = below["text"] if below is not None and prints else None
         yield Block(page, line, match["language"], match["text"], match["note"] or "", output)
 
 
+def pattern_of(part: str) -> str:
+    if part == "...":
+        return ".*?"
+    if re.fullmatch(DECIMAL, part):
+        return f"({DECIMAL})"
+    return r"\s+" if part.isspace() else re.escape(part)
+
+
 def differs(shown: str, found: str) -> bool:
     """Whether what a page shows is not what was found: blanks count alike, decimals within 2 %, `...` is anything."""
     parts = re.split(rf"(\.\.\.|{DECIMAL}|\s+)", shown.strip())
-    pattern = "".join(
-        ".*?" if part == "..." else f"({DECIMAL})" if re.fullmatch(DECIMAL, part) else r"\s+" if part.isspace() else re.escape(part)
-        for part in parts
-    )
+    pattern = "".join(map(pattern_of, parts))
     match = re.fullmatch(pattern, found.strip(), flags=re.DOTALL)
     if match is None:
         return True
@@ -112,9 +122,15 @@ def run(block: Block, names: dict[str, Any]) -> str:
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_code_of_a_page_runs_and_prints_what_is_shown(
-    page: Path, loaded_once: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    page: Path,
+    loaded_once: None,
+    make_result: Callable[..., Result],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "out" / "demo").mkdir(parents=True)
+    make_result().save("out/demo/result.json")
     names: dict[str, Any] = {"__name__": "__main__"}
     for block in blocks(page):
         if block.language != "python" or block.note.startswith("not run: "):
@@ -151,8 +167,11 @@ def test_the_comparison_of_output_can_fail(shown: str, found: str, same: bool) -
 def commands() -> list[tuple[str, str]]:
     """Every line of the shell that a page shows, with its place."""
     shell = [block for page in PAGES for block in blocks(page) if block.language in ("bash", "sh")]
-    lines = [(block, at, line) for block in shell for at, line in enumerate(block.text.splitlines())]
-    return [(f"{block.page.relative_to(ROOT)}:{block.line + at}", line.split(" #")[0].strip()) for block, at, line in lines]
+    return [
+        (f"{block.page.relative_to(ROOT)}:{block.line + at}", line.split(" #")[0].strip())
+        for block in shell
+        for at, line in enumerate(block.text.splitlines())
+    ]
 
 
 def test_every_command_that_a_page_shows_exists() -> None:
@@ -205,14 +224,16 @@ def make_result() -> Callable[..., Result]:
     return module_at(ROOT / "tests" / "report" / "conftest.py").make_result
 
 
-def test_the_demo_block_says_what_the_result_says(script: Any, make_result: Callable[..., Result], tmp_path: Path) -> None:
+def test_the_demo_block_says_what_the_result_says(
+    script: Any, make_result: Callable[..., Result], tmp_path: Path
+) -> None:
     result = make_result()
     path, readme = result.save(tmp_path / "result.json"), tmp_path / "README.md"
-    readme.write_text("before\n<!-- demo:begin -->\nold\n<!-- demo:end -->\nafter\n", encoding="utf-8")
+    readme.write_text("before\n<!-- demo:begin -->\nwhat stood here\n<!-- demo:end -->\nafter\n", encoding="utf-8")
     assert script.main([str(path), str(readme)]) == 0
     first = readme.read_text(encoding="utf-8")
     assert first.startswith("before\n<!-- demo:begin -->\n") and first.endswith("\n<!-- demo:end -->\nafter\n")
-    assert "old" not in first
+    assert "what stood here" not in first
     rows = [line for line in first.splitlines() if re.match(r"\| \d", line)]
     assert [row.split("|")[1].strip() for row in rows] == ["2 %", "5 %", "10 %", "20 %"]
     for row, size in zip(rows, [size for size in result.curve if size.fraction in (0.02, 0.05, 0.1, 0.2)], strict=True):
@@ -231,6 +252,14 @@ def test_the_demo_block_says_where_the_claim_fails(script: Any, make_result: Cal
     assert "and fails" in script.block(make_result(holds=False))
 
 
+@pytest.fixture
+def folder(make_result: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder to work in, with a result and a page without marks."""
+    monkeypatch.chdir(tmp_path)
+    make_result().save("result.json")
+    Path("bare.md").write_text("nothing here\n", encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -239,17 +268,9 @@ def test_the_demo_block_says_where_the_claim_fails(script: Any, make_result: Cal
         (["result.json", "bare.md"], "bare.md has no lines <!-- demo:begin --> and <!-- demo:end -->"),
     ],
 )
+@pytest.mark.usefixtures("folder")
 def test_the_script_says_what_is_missing(
-    arguments: list[str],
-    message: str,
-    script: Any,
-    make_result: Callable[..., Result],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    arguments: list[str], message: str, script: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    make_result().save("result.json")
-    Path("bare.md").write_text("nothing here\n", encoding="utf-8")
     assert script.main(arguments) == 1
     assert message in capsys.readouterr().err

@@ -18,7 +18,7 @@ from interpose.benchmark import Proof, ProofSettings, prove
 from interpose.cli._progress import bars
 from interpose.cli._result import Found, result_of
 from interpose.cli._resume import Kept
-from interpose.errors import UsageError
+from interpose.errors import InterposeError, UsageError
 from interpose.loading import load
 from interpose.mediators.edges import Edges
 from interpose.report import Result, write
@@ -31,6 +31,8 @@ from interpose.trace import Model
 
 if TYPE_CHECKING:
     from interpose.cli.locate import Locate
+
+_MOST_EXAMPLES = 10_000
 
 
 def locate(asked: "Locate", out: Path) -> Result:
@@ -47,13 +49,11 @@ def locate(asked: "Locate", out: Path) -> Result:
         InterposeError: a stage failed.
         UsageError: a name or a number cannot be meant.
     """
-    if asked.examples < 2 or asked.proof < 2:
-        raise UsageError("A search and a proof need at least 2 examples each: --examples 64 --proof 32.")
+    _check(asked, out)
     task: Task = discovery.load("interpose.tasks", asked.task)()
     method = discovery.load("interpose.methods", asked.method)
     settings = {"batch_size": asked.batch_size} if "batch_size" in method.__dataclass_fields__ else {}
     clock = Clock()
-    out.mkdir(parents=True, exist_ok=True)
     with bars() as tell:
         with clock.stage("load the model"):
             model = load(asked.model, device=asked.device)
@@ -93,6 +93,25 @@ def locate(asked: "Locate", out: Path) -> Result:
     kept.clear()
     print(f"{result_line(result)}\nReport: {page}", file=sys.stderr if asked.json else sys.stdout)
     return result
+
+
+def _check(asked: "Locate", out: Path) -> None:
+    """Refuse what cannot be meant, before anything is loaded."""
+    for name in ("examples", "proof"):
+        if not 2 <= getattr(asked, name) <= _MOST_EXAMPLES:
+            raise UsageError(f"--{name} is {getattr(asked, name)}; write a number from 2 to {_MOST_EXAMPLES:,}.")
+    if asked.batch_size < 1:
+        raise UsageError(f"--batch-size is {asked.batch_size}; write a number of pairs, 1 or more.")
+    if asked.draws < ProofSettings().draws:
+        raise UsageError(f"--draws is {asked.draws}; write {ProofSettings().draws} or more.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / ".writable").touch()
+        (out / ".writable").unlink()
+    except OSError as error:
+        raise InterposeError(
+            f"Nothing can be written to {out}: {error.strerror}. Name another folder: --out."
+        ) from error
 
 
 def result_line(result: Result) -> str:

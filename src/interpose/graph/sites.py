@@ -8,7 +8,7 @@ width, F neurons, V vocabulary.
 import difflib
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 from interpose.errors import SiteError
 
@@ -113,6 +113,12 @@ class Site:
             return None
         known = LAYER_SITES if self.layer is not None else MODEL_SITES
         return tuple(known[self.local].split())
+
+
+@cache
+def shared(name: str) -> Site:
+    """The standard site of exactly this name, made once."""
+    return Site(name)
 
 
 def standard(name: str) -> Site:

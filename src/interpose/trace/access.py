@@ -5,11 +5,17 @@ import operator
 from typing import TYPE_CHECKING, Any, final
 
 from interpose.errors import SiteError, TraceError
-from interpose.graph.sites import LAYER_SITES, NNTERP, TRANSFORMER_LENS, WHOLE, Site, nearest
+from interpose.graph.sites import LAYER_SITES, NNTERP, TRANSFORMER_LENS, WHOLE, Site, nearest, shared
 from interpose.trace.recorder import user_line
 
 if TYPE_CHECKING:
     from interpose.trace.model import Model
+
+
+_LEAVES = tuple(name for name in LAYER_SITES if "." not in name)
+_PARTS = {
+    part: tuple(name.split(".")[1] for name in LAYER_SITES if name.startswith(f"{part}.")) for part in ("attn", "mlp")
+}
 
 
 @final
@@ -69,10 +75,10 @@ class Part:
             raise AttributeError(name)
         whole = self._prefix + name
         if name in self._leaves:
-            return Site(whole)
+            return shared(whole)
         layer, _, local = whole.removeprefix("layers.").partition(".")
         if local in TRANSFORMER_LENS:
-            return Site(f"layers.{layer}.{TRANSFORMER_LENS[local]}")
+            return shared(f"layers.{layer}.{TRANSFORMER_LENS[local]}")
         raise NoSuchPlace(f"{user_line()}: there is no site {whole}. {nearest(whole)}")
 
 
@@ -103,12 +109,7 @@ class Layers:
             raise LayerError(
                 f"{user_line()}: there is no layers[{index}]: this model has {count} layers, 0 to {count - 1}."
             )
-        leaves = tuple(name for name in LAYER_SITES if "." not in name)
-        parts = {
-            part: tuple(name.split(".")[1] for name in LAYER_SITES if name.startswith(f"{part}."))
-            for part in ("attn", "mlp")
-        }
-        return Part(self._model, f"layers.{index % count}.", leaves, parts)
+        return Part(self._model, f"layers.{index % count}.", _LEAVES, _PARTS)
 
 
 @final

@@ -294,16 +294,17 @@ class Model:
             raise TraceError(
                 f"{user_line()}: {site} needs token ids; this world was given {sorted(batch.kwargs) or 'positional inputs'}."
             )
-        key = site, given.shape[:2], batch.kwargs.get("logits_to_keep", 0), self.dtype
+        kept = batch.kwargs.get("logits_to_keep", 0)
+        key = site, given.shape[:2], kept if isinstance(kept, int) else 0, self.dtype
         if key not in self._standard:
             self._standard[key] = self._standard_shape(*key)
         return self._standard[key]
 
-    def _standard_shape(self, site: Site, given: torch.Size, kept: Any, dtype: torch.dtype) -> torch.Tensor:
+    def _standard_shape(self, site: Site, given: torch.Size, kept: int, dtype: torch.dtype) -> torch.Tensor:
         self.table()
         place_of(site, self.family, self.dims)
         dims, (rows, length) = self.sizes(), given
-        if site.name == "logits" and isinstance(kept, int) and kept:
+        if site.name == "logits" and kept:
             length = min(length, kept)
         sizes = {"B": rows, "P": length, "H": dims.heads, "K": dims.kv_heads, "D": dims.head_width}
         sizes |= {"M": dims.width, "F": dims.neurons, "V": dims.vocab}

@@ -35,12 +35,12 @@ class Padding:
 
     @classmethod
     def of(cls, batch: Batch) -> "Padding | None":
-        """How a batch is padded; None where it has no attention mask."""
-        counts = batch.padding
-        if counts is None:
+        """How a batch is padded; None where it is not."""
+        mask = batch.kwargs.get("attention_mask")
+        if mask is None or mask.ndim != 2 or bool(mask.all()):
             return None
-        right = not bool(batch.kwargs["attention_mask"][:, -1].all())
-        return cls(counts.to("cpu"), bool(counts.any()), right)
+        counts = batch.padding.to("cpu")
+        return cls(counts, bool(counts.any()), not bool(mask[:, -1].all()))
 
 
 def place_index(index: Any, site: Site, padding: Padding | None, shape: torch.Size) -> tuple[Any, Any]:
