@@ -5,9 +5,9 @@ Prints:
        1  input->m0             +5.68
        2  a23.h4->logits       +5.284
        3  m0->a23.h4<v>        +3.843
-    6160 edges: faithfulness 0.939 [0.838, 1.066]
-    12321 edges: faithfulness 0.947 [0.898, 1.033]
-    random: 0.000 [0.000, 0.000] 0.003 [-0.019, 0.022]
+    faithfulness of 10 % of the edges, circuit: 0.947 [0.898, 1.033]
+    faithfulness of 10 % of the edges, uniform: 0.000 [0.000, 0.000]
+    faithfulness of 10 % of the edges, shuffled: 0.057 [-0.007, 0.138]
 
 `interpose locate ioi` does the same for a task, with more pairs, all ten sizes and a report.
 """
@@ -35,7 +35,5 @@ run_circuits = EdgePatching(model, held_out, edges)
 proof = prove(scores, run_circuits.graph, run_circuits, ProofSettings(sizes=(0.1, 1.0)))
 
 print(scores.top(3))
-point = proof.circuit.absolute.at(0.1)
-print(f"{point.budget} edges: faithfulness {point.faithfulness}")
-for name, curves in proof.controls.items():
-    print(f"as many, {name}: faithfulness {curves.absolute.at(0.1).faithfulness}")
+for name, curves in {"circuit": proof.circuit, **proof.controls}.items():
+    print(f"faithfulness of 10 % of the edges, {name}: {curves.absolute.at(0.1).faithfulness}")

@@ -1,4 +1,4 @@
-"""What every mediator has to keep, whoever wrote it: a file in `interpose/mediators` is tested here as soon as it exists."""
+"""What every mediator has to keep: a file in `interpose/mediators` is tested here as soon as it exists."""
 
 import dataclasses
 import inspect

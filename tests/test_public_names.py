@@ -51,9 +51,9 @@ def test_the_lines_of_the_readme_are_there() -> None:
         assert getattr(getattr(interpose, package), name).__name__ == name
 
 
-@pytest.mark.parametrize("code", ["import interpose", "import interpose; dir(interpose); interpose.errors, interpose.__version__"])
-def test_importing_loads_no_torch(code: str) -> None:
+def test_importing_loads_no_torch() -> None:
+    code = "import interpose; dir(interpose); interpose.errors, interpose.__version__"
     check = f"{code}; import sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
-    used = f"{code}; interpose.Model; import sys; sys.exit('torch' in sys.modules)"
+    used = f"{code}; interpose.Model; import sys; sys.exit('torch' in sys.modules)"  # the check can fail
     assert subprocess.run([sys.executable, "-c", used], check=False).returncode == 1

@@ -1,6 +1,6 @@
 """A folder with a small model that does the task, made by hand and saved as any other model is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 import interpose as ip
+from interpose.cli.main import main
+from interpose.methods import EAPIG
+from interpose.search.edge_patching import EdgePatching
 from interpose.tasks._ioi_text import NAMES, OBJECTS, PLACES, TEMPLATES
 
 
@@ -63,3 +66,49 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def saved() -> Callable[..., Path]:
     """Writes a model of another size, or one that cannot do the task."""
     return save
+
+
+def command(folder: Path, out: Path) -> list[str]:
+    return ["locate", "ioi", "--model", str(folder), "--examples", "4", "--proof", "4", "--out", str(out)]
+
+
+@pytest.fixture(scope="session")
+def out(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one run wrote, into a folder that was not there, under a path with a space."""
+    out = tmp_path_factory.mktemp("runs") / "my results" / "ioi"
+    assert main(command(folder, out)) == 0
+    return out
+
+
+@pytest.fixture
+def run(folder: Path, tmp_path: Path) -> Callable[..., int]:
+    """Runs the job into `out` of this test's own folder, with more or other options, and gives its exit code."""
+    return lambda *more: main([*command(folder, tmp_path / "out"), *more])
+
+
+class Seen:
+    """How often edges were scored, and which circuits were run; `stop_after` so many circuits a run is stopped."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.scored, self.circuits, self.stop_after = 0, list[bytes](), 10**9
+        search, call = EAPIG.search, EdgePatching.__call__
+
+        def seen_search(*args: Any) -> torch.Tensor:
+            self.scored += 1
+            return search(*args)
+
+        def seen_call(patching: EdgePatching, masks: torch.Tensor) -> Iterator[torch.Tensor]:
+            for mask, row in zip(masks, call(patching, masks), strict=True):
+                if len(self.circuits) == self.stop_after:
+                    raise KeyboardInterrupt
+                self.circuits.append(mask.numpy().tobytes())
+                yield row
+
+        monkeypatch.setattr(EAPIG, "search", seen_search)
+        monkeypatch.setattr(EdgePatching, "__call__", seen_call)
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
+    """What the runs of this test do."""
+    return Seen(monkeypatch)

@@ -1,4 +1,4 @@
-"""Random programs of reads, operations, writes and changes in place, in two worlds, equal the same done with raw hooks."""
+"""Random programs of reads, operations, writes and changes in place, in two worlds, do what raw hooks do."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,8 +29,19 @@ INDICES: list[Any] = [
     (1, slice(2, 5), 7),
     (slice(None), slice(None, None, 3), -1),
 ]
-UNARY: list[Callable[[Any], Any]] = [lambda a: a * 0.5, torch.tanh, lambda a: a - 1, lambda a: a.flip(1), lambda a: 2 - a]
-BINARY: list[Callable[[Any, Any], Any]] = [torch.add, torch.sub, torch.maximum, lambda a, b: torch.where(a > b, a, b * 0.5)]
+UNARY: list[Callable[[Any], Any]] = [
+    lambda a: a * 0.5,
+    torch.tanh,
+    lambda a: a - 1,
+    lambda a: a.flip(1),
+    lambda a: 2 - a,
+]
+BINARY: list[Callable[[Any, Any], Any]] = [
+    torch.add,
+    torch.sub,
+    torch.maximum,
+    lambda a, b: torch.where(a > b, a, b * 0.5),
+]
 
 
 @dataclass
@@ -47,7 +58,9 @@ class Program:
 def programs(draw: Any) -> Program:
     program = Program()
     ready: dict[int, tuple[int, int]] = {}  # value -> the world and the site after which it exists
-    read_from: dict[int, tuple[int, str, int]] = {}  # value -> the world, site and generation it is the site's own value of
+    read_from: dict[
+        int, tuple[int, str, int]
+    ] = {}  # value -> the world, site and generation it is the site's own value of
     replaced: dict[tuple[int, str], int] = {}
     for world in (0, 1):
         for _ in range(draw(st.integers(1, 7))):
@@ -137,32 +150,11 @@ def by_hand(network: torch.nn.Module, program: Program, inputs: list[torch.Tenso
     found: dict[str, torch.Tensor] = {}
     for world in (0, 1):
 
-        def steps(name: str, current: torch.Tensor, world: int = world) -> torch.Tensor:
-            for kind, *rest in program.steps:
-                if kind in ("unary", "binary") or rest[0] != world or rest[1] != name:
-                    continue
-                if kind == "read":
-                    values[rest[2]] = current
-                elif kind == "write":
-                    current = values[rest[2]]
-                else:
-                    current = current.clone()
-                    if kind == "index":
-                        current[INDICES[rest[2]]] = 0.25
-                    elif kind == "add":
-                        current[INDICES[rest[2]]] += 1.5
-                    elif rest[4]:
-                        current *= 0.75
-                    else:
-                        current[:, 2:4] -= 1
-                    if kind == "mutate":
-                        values[rest[2]] = current
-                _compute(program.steps, values)
-            return current
-
-        def hook(name: str, run: Any = steps) -> Any:
+        def hook(name: str, world: int = world) -> Any:
             def visit(module: Any, args: Any, output: Any) -> Any:
-                return (run(name, output[0]), *output[1:]) if isinstance(output, tuple) else run(name, output)
+                if isinstance(output, tuple):
+                    return (_hand_steps(program, values, world, name, output[0]), *output[1:])
+                return _hand_steps(program, values, world, name, output)
 
             return visit
 
@@ -172,6 +164,36 @@ def by_hand(network: torch.nn.Module, program: Program, inputs: list[torch.Tenso
         for handle in handles:
             handle.remove()
     return found | {f"v{number}": value for number, value in values.items() if number not in program.changed}
+
+
+def _hand_steps(
+    program: Program, values: dict[int, torch.Tensor], world: int, name: str, current: torch.Tensor
+) -> torch.Tensor:
+    for kind, *rest in program.steps:
+        if kind in ("unary", "binary") or rest[:2] != [world, name]:
+            continue
+        if kind == "read":
+            values[rest[2]] = current
+        elif kind == "write":
+            current = values[rest[2]]
+        else:
+            current = _changed(current.clone(), kind, rest)
+            if kind == "mutate":
+                values[rest[2]] = current
+        _compute(program.steps, values)
+    return current
+
+
+def _changed(current: torch.Tensor, kind: str, rest: list[Any]) -> torch.Tensor:
+    if kind == "index":
+        current[INDICES[rest[2]]] = 0.25
+    elif kind == "add":
+        current[INDICES[rest[2]]] += 1.5
+    elif rest[4]:
+        current *= 0.75
+    else:
+        current[:, 2:4] -= 1
+    return current
 
 
 @given(program=programs())

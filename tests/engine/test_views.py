@@ -34,8 +34,7 @@ def test_a_hook_registered_between_runs_fires_in_the_next(net: ip.Model, x: torc
     def run() -> torch.Tensor:
         with net.trace(x):
             net.module("2").output.save("middle")
-            result = net.output.save()
-        return result
+            return net.output.save()
 
     before = run()
     handle = net.network[2].register_forward_hook(lambda module, args, output: output * 2)
@@ -230,9 +229,15 @@ def test_a_module_called_several_times_is_reached_by_its_call(x: torch.Tensor) -
     assert torch.equal(second, expected)
     assert torch.equal(result, torch.tanh(part(inside)))
     refused: list[tuple[Callable[[], Any], str]] = [
-        (lambda: model.module("part").output.save(), rf"^{__file__}:\d+: .*reached more than once.*\.call\(0\), \.call\(1\)"),
+        (
+            lambda: model.module("part").output.save(),
+            rf"^{__file__}:\d+: .*reached more than once.*\.call\(0\), \.call\(1\)",
+        ),
         (lambda: model.module("part").call(3).output.save(), r"without reaching module\(\"part\"\).call\(3\).output"),
-        (lambda: model.module("idle").output.save(), rf"^{__file__}:\d+: the model ran the world 'main' without reaching"),
+        (
+            lambda: model.module("idle").output.save(),
+            rf"^{__file__}:\d+: the model ran the world 'main' without reaching",
+        ),
     ]
     for call, message in refused:
         with pytest.raises(RunError, match=message), model.trace(x):

@@ -90,6 +90,7 @@ def whole_units(kind: str) -> list[tuple[str, int, Any]]:
     return [(kind, layer, index) for layer in range(2) for index in heads]
 
 
+@pytest.mark.parametrize("pairs", ["ragged"], indirect=True)
 @pytest.mark.parametrize("kind", list(UNITS))
 @pytest.mark.parametrize("variant", list(PLACES))
 def test_a_score_is_the_fall_under_a_hook(variant: str, kind: str, make: Make, pairs: Pairs) -> None:

@@ -37,12 +37,6 @@ def test_on_a_linear_model_the_guess_is_the_exact_effect(linear: ip.Model, pairs
     assert exact[~still].abs().median() > 1e-3
 
 
-def test_on_another_model_the_guess_is_not_the_exact_effect(make: Make, even: Pairs) -> None:
-    exact = ActivationPatching().score(make("gemma3"), even, Edges()).values
-    guess = EAP().score(make("gemma3"), even, Edges()).values
-    assert (guess - exact).abs().max() > 0.1 * float(exact.abs().max())
-
-
 def test_a_square_is_missed_by_the_square_of_the_change(one_neuron: OneNeuron, neuron: Reads) -> None:
     """With f(a) = a^2 the exact effect is a^2 - b^2, the guess 2a(a - b): they differ by (a - b)^2 = 2.25."""
     (model, pairs), (a, b, direct) = one_neuron("relu2"), neuron
@@ -58,9 +52,7 @@ def test_a_square_is_missed_by_the_square_of_the_change(one_neuron: OneNeuron, n
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5, 30])
-def test_steps_from_the_corrupt_end_miss_a_square_by_one_nth(
-    steps: int, one_neuron: OneNeuron, neuron: Reads
-) -> None:
+def test_steps_from_the_corrupt_end_miss_a_square_by_one_nth(steps: int, one_neuron: OneNeuron, neuron: Reads) -> None:
     """The slopes 2b ... 2(b + (a - b)(n - 1)/n) average to a + b - (a - b)/n."""
     (model, pairs), (a, b, direct) = one_neuron("relu2"), neuron
     found = scored(EAPIG(steps=steps), model, pairs)
@@ -77,9 +69,7 @@ def test_one_step_is_the_slope_at_the_corrupt_end_and_with_the_clean_end_makes_a
     assert (corrupt + clean) / 2 == pytest.approx(a**2 - b**2)
 
 
-def test_a_saturated_neuron_is_missed_by_its_slope_and_found_on_the_way(
-    one_neuron: OneNeuron, neuron: Reads
-) -> None:
+def test_a_saturated_neuron_is_missed_by_its_slope_and_found_on_the_way(one_neuron: OneNeuron, neuron: Reads) -> None:
     (model, pairs), (a, b, _) = one_neuron("tanh"), neuron
     exact, guess = scored(ActivationPatching(), model, pairs), scored(EAP(), model, pairs)
     assert exact["input->m0"] == pytest.approx(math.tanh(a) - math.tanh(b))
@@ -91,6 +81,7 @@ def test_a_saturated_neuron_is_missed_by_its_slope_and_found_on_the_way(
     assert abs(found - exact["input->m0"]) < 0.3 * exact["input->m0"]
 
 
+@pytest.mark.parametrize("pairs", ["ragged"], indirect=True)
 @pytest.mark.parametrize("method", [EAP(), EAPIG()], ids=repr)
 def test_a_positive_score_says_that_the_edge_helps(method: Method, make: Make, pairs: Pairs) -> None:
     """Without the edge scored highest the behaviour falls, without the one scored lowest it rises."""

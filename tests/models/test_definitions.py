@@ -67,7 +67,9 @@ def test_after_the_scores_are_set_the_pattern_is_their_softmax(model: ip.Model, 
 
 
 @pytest.mark.parametrize("name", ["query", "key", "value"])
-def test_queries_keys_and_values_make_scores_and_z(model: ip.Model, batch: Batch, clean: Any, put: Any, name: str) -> None:
+def test_queries_keys_and_values_make_scores_and_z(
+    model: ip.Model, batch: Batch, clean: Any, put: Any, name: str
+) -> None:
     at = {part: clean[f"layers.1.attn.{part}"] for part in ("query", "key", "value", "scores", "pattern")}
     at[name] = noise(at[name])
     with model.trace(**batch):
@@ -82,7 +84,9 @@ def test_queries_keys_and_values_make_scores_and_z(model: ip.Model, batch: Batch
     assert close(z, (pattern @ at["value"].repeat_interleave(groups, 1)).transpose(1, 2))
 
 
-def test_a_write_to_result_adds_its_difference_to_what_attention_adds(model: ip.Model, batch: Batch, clean: Any) -> None:
+def test_a_write_to_result_adds_its_difference_to_what_attention_adds(
+    model: ip.Model, batch: Batch, clean: Any
+) -> None:
     with model.trace(**batch):
         result = model.layers[1].attn.result
         result[:, :, 2] = 0
@@ -127,9 +131,11 @@ def test_what_a_block_adds_is_added(model: ip.Model, batch: Batch, clean: Any, p
     assert close(output, stream + adds + mlp)
 
 
-def test_writing_back_what_was_read_changes_nothing(model: ip.Model, batch: Batch, clean: Any, sites: Any, put: Any) -> None:
+def test_writing_back_what_was_read_changes_nothing(
+    model: ip.Model, batch: Batch, clean: Any, sites: Any, put: Any
+) -> None:
     scale = max(1.0, float(clean["logits"].abs().max()))
-    for name in sites(model):
+    for name in (name for name in sites(model) if "layers" not in name or "layers.1" in name):
         with model.trace(**batch):
             put(model, name, model.site(name))
             logits = model.logits.save()

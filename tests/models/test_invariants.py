@@ -73,7 +73,9 @@ def test_reading_every_site_changes_no_bit(model: ip.Model, batch: Batch, read: 
         assert torch.equal(stock(model, batch), before)
 
 
-def test_reading_every_site_changes_no_bit_with_eager_kernels(variant: str, make: Any, batch: Batch, read: Read) -> None:
+def test_reading_every_site_changes_no_bit_with_eager_kernels(
+    variant: str, make: Any, batch: Batch, read: Read
+) -> None:
     model = make(variant, attention="eager")
     with torch.no_grad():
         assert torch.equal(read(model, batch)["logits"], stock(model, batch))
@@ -102,7 +104,9 @@ def test_the_pattern_is_what_transformers_itself_reports(variant: str, make: Any
         assert off(*rows) < 1e-6
 
 
-def test_nothing_attends_to_padding_or_to_the_future_or_beyond_the_window(model: ip.Model, batch: Batch, read: Read) -> None:
+def test_nothing_attends_to_padding_or_to_the_future_or_beyond_the_window(
+    model: ip.Model, batch: Batch, read: Read
+) -> None:
     at = read(model, batch)
     length = batch["input_ids"].shape[1]
     real = real_tokens(batch)
@@ -134,7 +138,11 @@ def test_keys_and_values_can_be_given_one_a_query_head(model: ip.Model, batch: B
     assert torch.equal(logits, before)
     with model.trace(**batch):  # one query head loses its own; its neighbour in the group keeps it
         own = model.site(f"layers.1.{name}").repeat_interleave(groups, axis)
-        one = torch.ones(dims.heads).scatter(0, torch.tensor(0), 0).view([dims.heads if a == axis else 1 for a in range(4)])
+        one = (
+            torch.ones(dims.heads)
+            .scatter(0, torch.tensor(0), 0)
+            .view([dims.heads if a == axis else 1 for a in range(4)])
+        )
         put(model, f"layers.1.{name}", own * one)
         z = model.layers[1].attn.z.save()
     with model.trace(**batch):

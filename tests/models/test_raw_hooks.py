@@ -1,4 +1,4 @@
-"""Every site that a raw hook on the stock network can reach is that place, bit for bit, read and written, by any index."""
+"""Every site that a raw hook can reach is what the hook sees and writes, bit for bit, by any index."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-
-import interpose as ip
 
 Batch = dict[str, torch.Tensor]
 Index = Any
@@ -127,9 +125,14 @@ INDICES: list[Index] = [
     (slice(None), slice(None, None, 2), ..., slice(1, 3)),
 ]
 
-# Every form at one site of each kind of place; two forms at the others.
-EVERYWHERE = ("layers.1.output", "layers.1.attn.k", "layers.1.attn.output")
-FORMS = [(*case, form) for case in CASES for form in range(len(INDICES)) if case[1] in EVERYWHERE or form in (1, 6)]
+# Every form at two sites; one form, another for each, at the others.
+EVERYWHERE = ("layers.1.output", "layers.1.attn.k")
+FORMS = [
+    (*case, form)
+    for number, case in enumerate(CASES)
+    for form in range(len(INDICES))
+    if case[1] in EVERYWHERE or form == number % len(INDICES)
+]
 
 
 def hooked(network: torch.nn.Module, raw: Raw, change: Callable[[torch.Tensor], torch.Tensor] | None, ids: Any) -> Any:
@@ -178,7 +181,9 @@ def test_a_read_is_what_a_raw_hook_sees(variant: str, site: str, make: Any, ids:
 @pytest.mark.parametrize(("variant", "site"), CASES)
 def test_a_write_is_what_a_raw_hook_writes(variant: str, site: str, make: Any, put: Any, ids: torch.Tensor) -> None:
     model = make(variant)
-    value = torch.randn(hooked(model.network, BY_HAND[variant][site], None, ids)[0].shape, generator=torch.manual_seed(1))
+    value = torch.randn(
+        hooked(model.network, BY_HAND[variant][site], None, ids)[0].shape, generator=torch.manual_seed(1)
+    )
     _, expected = hooked(model.network, BY_HAND[variant][site], lambda old: value, ids)
     with model.trace(ids):
         put(model, site, value)

@@ -1,4 +1,4 @@
-"""Tiny stock networks of every family, pairs for them, and a forward pass by hand in which every reader has its own input."""
+"""Tiny stock networks of every family, pairs for them, and a forward pass by hand with an input for every reader."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -27,7 +27,10 @@ _WINDOWED = {
     "layer_types": ["sliding_attention", "full_attention"],
 }
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
-    "gpt2": ("gpt2", {"n_embd": WIDTH, "n_layer": LAYERS, "n_head": HEADS, "n_inner": 40, "n_positions": 32, **_SHARED}),
+    "gpt2": (
+        "gpt2",
+        {"n_embd": WIDTH, "n_layer": LAYERS, "n_head": HEADS, "n_inner": 40, "n_positions": 32, **_SHARED},
+    ),
     "neox": ("gpt_neox", {"max_position_embeddings": 32, **_COMMON}),
     "neox-sequential": ("gpt_neox", {"max_position_embeddings": 32, "use_parallel_residual": False, **_COMMON}),
     "llama": ("llama", {"num_key_value_heads": 2, **_COMMON}),
@@ -112,7 +115,7 @@ def even() -> Pairs:
     return even_pairs()
 
 
-# ---------------------------------------------------------------------------------------------- the forward pass by hand
+# --------------------------------------------------------------------------------------------- the forward pass by hand
 
 
 @dataclass(frozen=True)
@@ -197,8 +200,7 @@ def _attend(attn: Any, query: Tensor, key: Tensor, value: Tensor, given: Mapping
     if hasattr(attn, "q_norm"):
         wide = attn.q_norm.weight.numel() > query.shape[-1]
         query, key = (
-            norm(x.flatten(2)).view_as(x) if wide else norm(x)
-            for norm, x in ((attn.q_norm, query), (attn.k_norm, key))
+            norm(x.flatten(2)).view_as(x) if wide else norm(x) for norm, x in ((attn.q_norm, query), (attn.k_norm, key))
         )
     query, key = (_rotated(x, given.get("position_embeddings")) for x in (query, key))
     scores = torch.einsum("bphd,bqhd->bhpq", query, key) * (getattr(attn, "scaling", None) or query.shape[-1] ** -0.5)

@@ -63,11 +63,12 @@ def test_scores_are_the_chain_rule_on_a_stream_for_each_reader(
 def test_scores_are_means_over_pairs_whatever_the_size_of_batches(make: Make, pairs: Pairs) -> None:
     model = make("llama")
     alone = [attribute_edges(model, pairs[row : row + 1], Edges(), [0.5, 1.0], 1) for row in range(len(pairs))]
-    for batch_size in (1, 2, 3, 5, 99):
+    for batch_size in (2, 3, 99):
         found = attribute_edges(model, pairs, Edges(), [0.5, 1.0], batch_size)
         assert (found - torch.stack(alone).mean(0)).abs().max() < 1e-5
 
 
+@pytest.mark.parametrize("pairs", ["ragged"], indirect=True)
 @pytest.mark.parametrize("variant", ["llama", "gemma3"], indirect=True)
 def test_edges_into_a_shared_key_add_up_to_the_grouped_edge(variant: str, make: Make, pairs: Pairs) -> None:
     model = make(variant)
@@ -103,6 +104,7 @@ def cut_by(model: ip.Model, pairs: Pairs, edge: str, share: float) -> torch.Tens
     return mean
 
 
+@pytest.mark.parametrize("pairs", ["ragged"], indirect=True)
 @pytest.mark.parametrize("edge", ["a0.h1->a1.h2<q>", "input->a0.h3<k>", "m0->m1", "a1.h0->logits"])
 def test_a_score_is_the_slope_of_cutting_its_edge_a_little(edge: str, make: Make, pairs: Pairs) -> None:
     # GPT-2's norms take part in double precision; others compute in single whatever they are given.

@@ -1,4 +1,4 @@
-"""Prompts of unequal length: padded on the left, -1 is the last token, positive positions count from the first real one."""
+"""Prompts of unequal length: padded on the left; -1 is the last token, 0 the first real one."""
 
 from typing import Any
 

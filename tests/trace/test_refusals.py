@@ -60,8 +60,16 @@ def test_a_value_that_was_not_kept_says_so(net: ip.Model, x: torch.Tensor) -> No
     with net.trace(x):
         kept, lost = net.output.save(), net.module("0").output
     assert kept.shape == (3, 2)
-    for use in (lambda: lost + 1, lambda: lost.shape, lambda: float(lost), lambda: torch.stack([lost]), lambda: lost[0]):
-        with pytest.raises(TraceError, match=rf"^{line_of(use)}.*Add \.save\(\) to it inside the block .*made at {__file__}"):
+    for use in (
+        lambda: lost + 1,
+        lambda: lost.shape,
+        lambda: float(lost),
+        lambda: torch.stack([lost]),
+        lambda: lost[0],
+    ):
+        with pytest.raises(
+            TraceError, match=rf"^{line_of(use)}.*Add \.save\(\) to it inside the block .*made at {__file__}"
+        ):
             use()
     assert "Add .save() to it" in repr(lost)
     with net.trace(x), pytest.raises(TraceError, match=r"Add \.save\(\)"):
@@ -77,7 +85,9 @@ def test_a_value_of_a_block_that_failed_says_so(net: ip.Model, x: torch.Tensor) 
 
 
 def test_a_site_outside_a_block_says_how_to_open_one(model: ip.Model, ids: torch.Tensor) -> None:
-    with pytest.raises(TraceError, match=r"have values only inside a block. Write\n    with model.trace\(prompt\) as t:"):
+    with pytest.raises(
+        TraceError, match=r"have values only inside a block. Write\n    with model.trace\(prompt\) as t:"
+    ):
         _ = model.layers[0].output
     with pytest.raises(TraceError, match=r"none is open here. Write\n    with t.world"), model.trace():
         _ = model.layers[0].output
@@ -88,7 +98,10 @@ def test_a_site_outside_a_block_says_how_to_open_one(model: ip.Model, ids: torch
 
 
 WRONG_NAMES: list[tuple[Callable[[ip.Model], Any], str]] = [
-    (lambda m: m.layers[3 - 1].attn.pattrn, r"no site layers\.2\.attn\.pattrn\. Nearest names: layers\[2\]\.attn\.pattern"),
+    (
+        lambda m: m.layers[3 - 1].attn.pattrn,
+        r"no site layers\.2\.attn\.pattrn\. Nearest names: layers\[2\]\.attn\.pattern",
+    ),
     (lambda m: m.layers[1].mlpp, r"no site layers\.1\.mlpp\. Nearest names: layers\[1\]\.mlp\.(input|output)"),
     (lambda m: m.layers[1].attn.hook_pattrn, r"Nearest names: .*elsewhere called"),
     (lambda m: m.site("blocks.1.attn.hook_zz"), r"layers\[1\]\.attn\.z"),

@@ -28,7 +28,9 @@ def test_a_value_read_in_one_world_is_written_in_another(model: ip.Model) -> Non
     assert not torch.allclose(patched, unpatched)
 
 
-def test_worlds_run_in_the_order_they_need_whatever_order_they_are_written_in(model: ip.Model, ids: torch.Tensor) -> None:
+def test_worlds_run_in_the_order_they_need_whatever_order_they_are_written_in(
+    model: ip.Model, ids: torch.Tensor
+) -> None:
     with model.trace() as t:
         with t.world("first", ids):
             early = model.layers[0].output
@@ -60,19 +62,18 @@ def test_computation_after_the_worlds_uses_values_of_all(model: ip.Model, ids: t
 
 
 def test_worlds_do_not_nest(model: ip.Model, ids: torch.Tensor) -> None:
-    with pytest.raises(TraceError, match="the world 'b' is opened inside the world 'a'"), model.trace() as t:
-        with t.world("a", ids), t.world("b", ids):
+    with pytest.raises(TraceError, match="the world 'b' is opened inside the world 'a'"):  # noqa: SIM117
+        with model.trace() as t, t.world("a", ids), t.world("b", ids):
             pass
-    with pytest.raises(TraceError, match="the world 'b' is opened inside the world 'main'"), model.trace(ids) as t:
-        with t.world("b", ids):
+    with pytest.raises(TraceError, match="the world 'b' is opened inside the world 'main'"):  # noqa: SIM117
+        with model.trace(ids) as t, t.world("b", ids):
             pass
     with pytest.raises(TraceError, match="already is a world named 'a'"), model.trace() as t:
-        with t.world("a", ids):
-            pass
-        with t.world("a", ids):
-            pass
-    with pytest.raises(TraceError, match="the base 'x' of the world 'a' is no world of this block"), model.trace() as t:
-        with t.world("a", ids, base="x"):
+        for _ in range(2):
+            with t.world("a", ids):
+                pass
+    with pytest.raises(TraceError, match="the base 'x' of the world 'a' is no world of this block"):  # noqa: SIM117
+        with model.trace() as t, t.world("a", ids, base="x"):
             pass
 
 
@@ -84,7 +85,9 @@ def test_blocks_of_one_model_do_not_nest(model: ip.Model, ids: torch.Tensor) -> 
     assert torch.equal(logits, model.network(ids, use_cache=False).logits)
 
 
-def test_blocks_of_two_models_nest_and_their_values_do_not_cross(model: ip.Model, gpt2: ip.Model, ids: torch.Tensor) -> None:
+def test_blocks_of_two_models_nest_and_their_values_do_not_cross(
+    model: ip.Model, gpt2: ip.Model, ids: torch.Tensor
+) -> None:
     with model.trace(ids):
         with gpt2.trace(ids):
             other = gpt2.layers[0].output.save()
@@ -94,13 +97,19 @@ def test_blocks_of_two_models_nest_and_their_values_do_not_cross(model: ip.Model
         logits = model.logits.save()
     assert type(mine) is torch.Tensor
     assert logits.shape == (2, 7, 50)
-    for cross in (lambda a, b: a + b, lambda a, b: setattr(model.layers[1], "output", b), lambda a, b: ip.grad(a.sum(), b)):
+    for cross in (
+        lambda a, b: a + b,
+        lambda a, b: setattr(model.layers[1], "output", b),
+        lambda a, b: ip.grad(a.sum(), b),
+    ):
         with pytest.raises(TraceError, match="belongs to another block"), model.trace(ids), gpt2.trace(ids):
             a, b = model.layers[0].output, gpt2.layers[0].output
             cross(a, b)
 
 
-def test_a_value_of_the_other_block_is_not_taken_for_one_of_this(model: ip.Model, gpt2: ip.Model, ids: torch.Tensor) -> None:
+def test_a_value_of_the_other_block_is_not_taken_for_one_of_this(
+    model: ip.Model, gpt2: ip.Model, ids: torch.Tensor
+) -> None:
     """Two blocks count their steps alike, so the same number may mean a value in each."""
     with pytest.raises(TraceError, match="belongs to another block"), model.trace(ids), gpt2.trace(ids):
         h = model.layers[0].output
@@ -126,18 +135,17 @@ def test_worlds_that_wait_for_each_other_are_refused(model: ip.Model, ids: torch
 
 
 def test_a_value_cannot_be_written_before_it_exists(model: ip.Model, ids: torch.Tensor) -> None:
-    with pytest.raises(RunError, match=rf"^{__file__}:\d+: layers\[0\]\.output is written .* made later in the same pass"):  # noqa: SIM117
-        with model.trace(ids):
-            model.layers[0].output = model.layers[1].output
-            model.logits.save()
+    message = rf"^{__file__}:\d+: layers\[0\]\.output is written .* made later in the same pass"
+    with pytest.raises(RunError, match=message), model.trace(ids):
+        model.layers[0].output = model.layers[1].output
+        model.logits.save()
 
 
 def test_a_feed_without_a_world_or_a_tensor_says_which(model: ip.Model, ids: torch.Tensor) -> None:
-    with model.trace(run=False) as t:
-        with t.world("a", ids):
-            strength = t.input("strength", torch.tensor(1.0))
-            model.layers[0].output *= strength
-            model.logits.save("logits")
+    with model.trace(run=False) as t, t.world("a", ids):
+        strength = t.input("strength", torch.tensor(1.0))
+        model.layers[0].output *= strength
+        model.logits.save("logits")
     with pytest.raises(RunError, match=r"no inputs for the world 'a'; it has \['b'\]"):
         next(model.backend.run_many([t.graph], [ip.Feed({"b": t.feed.worlds["a"]}, t.feed.tensors)]))
     with pytest.raises(RunError, match="no tensor named 'strength'"):
@@ -179,11 +187,10 @@ def test_worlds_take_modules_arguments_by_position_and_by_name() -> None:
     model = ip.wrap(Sum())
     with model.trace(torch.ones(2), b=torch.full((2,), 2.0), scale=3.0):
         total = model.output.save()
-    with model.trace() as t:
-        with t.world("named", a=torch.ones(2), b=torch.ones(2)):
-            first = model.input.save()
-            args = model.module("").inputs.save()
-            other = model.output.save()
+    with model.trace() as t, t.world("named", a=torch.ones(2), b=torch.ones(2)):
+        first = model.input.save()
+        args = model.module("").inputs.save()
+        other = model.output.save()
     assert torch.equal(total, torch.full((2,), 9.0))
     assert torch.equal(other, torch.full((2,), 2.0))
     assert torch.equal(first, torch.ones(2))

@@ -26,7 +26,7 @@ class Attention(Protocol):
     """How a model library lets one copy of an attention module call another kernel."""
 
     def install(self, module_copy: torch.nn.Module, function: Callable[..., Any]) -> None:
-        """Make this copy call `function(stock, module, query, key, value, mask, **kwargs)` instead of its stock kernel."""
+        """Make this copy call `function(stock, module, query, key, value, mask, **kwargs)`, not its stock kernel."""
         ...
 
 
@@ -73,7 +73,7 @@ def _blind(pattern: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _same_heads(module: Any, query: Tensor, key: Tensor, value: Tensor) -> tuple[Any, Tensor, Tensor]:
-    """Where a write gave each query head a key or value of its own, the module as the stock kernel should then see it."""
+    """Where a write gave each query head its own key or value, the module as the stock kernel should then see it."""
     heads = query.shape[1]
     if getattr(module, "num_key_value_groups", 1) == 1 or heads not in (key.shape[1], value.shape[1]):
         return module, key, value

@@ -1,8 +1,8 @@
 """Lenses: how a standard tensor is cut out of what a stock module takes or returns, and put back.
 
-One lens a form of `graph.places.Place`. `get(raw, run)` gives the standard tensor; `put(raw, old, new)` gives `raw` with the
-standard tensor changed from `old` to `new`. Where a site is not stored anywhere by itself (`mid`, `result`), `put` adds
-the difference, so that writing back what was read changes no bit.
+One lens a form of `graph.places.Place`. `get(raw, run)` gives the standard tensor; `put(raw, old, new)` gives `raw`
+with the standard tensor changed from `old` to `new`. Where a site is not stored anywhere by itself (`mid`, `result`),
+`put` adds the difference, so that writing back what was read changes no bit.
 """
 
 from collections.abc import Callable
@@ -41,24 +41,28 @@ class Lens:
     get: Callable[[Any, Run], Any]
     put: Callable[[Any, Any, Any], Any]
 
+    @classmethod
+    def of(cls, cut: Callable[[Any], Any], paste: Callable[[Any, Any], Any]) -> "Lens":
+        """A lens of a tensor that is stored as it is: cut out of what was found, and pasted into it."""
+        return cls(lambda raw, _: cut(raw), lambda raw, _, new: paste(raw, new))
 
-RAW = Lens(get=lambda raw, run: raw, put=lambda raw, old, new: new)
+
+RAW = Lens.of(lambda raw: raw, lambda _, new: new)
 """A module's own input or output, whatever it is."""
 
 
 def lens(place: Place) -> Lens:
     """The lens of a place."""
+    heads, part = place.heads, place.part
     match place.form:
         case "plain":
-            return Lens(lambda raw, run: first(raw), lambda raw, old, new: replace_first(raw, new))
+            return Lens.of(first, replace_first)
         case "heads":
-            return Lens(lambda raw, run: raw.unflatten(-1, (place.heads, -1)), lambda raw, old, new: new.flatten(-2))
+            return Lens.of(lambda raw: raw.unflatten(-1, (heads, -1)), lambda _, new: new.flatten(-2))
         case "blocks":
-            return Lens(
-                lambda raw, run: raw.chunk(3, -1)[place.part].unflatten(-1, (place.heads, -1)), _put_block(place)
-            )
+            return Lens.of(lambda raw: raw.chunk(3, -1)[part].unflatten(-1, (heads, -1)), _paste_block(part))
         case "fused":
-            return Lens(lambda raw, run: raw.unflatten(-1, (place.heads, 3, -1))[..., place.part, :], _put_fused(place))
+            return Lens.of(lambda raw: raw.unflatten(-1, (heads, 3, -1))[..., part, :], _paste_fused(heads, part))
         case "mid":
             stream = dict(place.also)["stream"]
             return Lens(lambda raw, run: run.beside(stream) + first(raw), lambda raw, old, new: _add(raw, new - old))
@@ -85,22 +89,22 @@ def _add(raw: Any, difference: Tensor) -> Any:
     return replace_first(raw, first(raw) + difference)
 
 
-def _put_block(place: Place) -> Callable[[Any, Any, Any], Tensor]:
-    def put(raw: Tensor, old: Tensor, new: Tensor) -> Tensor:
+def _paste_block(part: int) -> Callable[[Any, Any], Tensor]:
+    def paste(raw: Tensor, new: Tensor) -> Tensor:
         parts = list(raw.chunk(3, -1))
-        parts[place.part] = new.flatten(-2)
+        parts[part] = new.flatten(-2)
         return torch.cat(parts, -1)
 
-    return put
+    return paste
 
 
-def _put_fused(place: Place) -> Callable[[Any, Any, Any], Tensor]:
-    def put(raw: Tensor, old: Tensor, new: Tensor) -> Tensor:
-        parts = list(raw.unflatten(-1, (place.heads, 3, -1)).unbind(-2))
-        parts[place.part] = new
+def _paste_fused(heads: int, part: int) -> Callable[[Any, Any], Tensor]:
+    def paste(raw: Tensor, new: Tensor) -> Tensor:
+        parts = list(raw.unflatten(-1, (heads, 3, -1)).unbind(-2))
+        parts[part] = new
         return torch.stack(parts, -2).flatten(-3)
 
-    return put
+    return paste
 
 
 def _get_result(place: Place) -> Callable[[Any, Run], Tensor]:

@@ -41,7 +41,7 @@ def setitem(base: Any, where: Any, value: Any) -> Any:
     if isinstance(base, dict):
         key = list(base)[key] if isinstance(key, int) else key
         return type(base)(**{**base, key: value})
-    elements = list(base)
+    elements: Any = list(base)
     elements[key] = value
     return type(base)(elements) if type(base) in (tuple, list) else type(base)(*elements)
 
@@ -159,7 +159,7 @@ def resolver(value: Any) -> Callable[[Lookup], Any]:
     """
     if next(references(value), None) is None:
         plain = _plain(value)
-        return lambda lookup: plain
+        return lambda _: plain
     match value:
         case Ref(index=index):
             return lambda lookup: lookup(index)

@@ -20,7 +20,7 @@ Anchor = tuple[str, str]
 """A module's path and the side of it that is tapped: input, inputs, output or attention."""
 
 _STAGES = {"result": 0, "mid": 2, "scores": 3, "pattern": 4}
-"""What is made of another tensor of the same module comes before it, or after; all other forms are that tensor itself."""
+"""What is made of another tensor of a module comes before it, or after; all other forms are that tensor itself."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ def _sites(graph: Graph, needed: set[int]) -> Iterable[Site]:
 def _tainted(
     graph: Graph, targets: frozenset[int], ends: frozenset[int], needed: set[int], depends: list[tuple[int, ...]]
 ) -> tuple[frozenset[int], set[str]]:
-    """What rests on a target, unless only through one of `ends`: nodes, and the worlds that must run with derivatives."""
+    """What rests on a target, not only through one of `ends`: nodes, and the worlds that must run with derivatives."""
     nodes: set[int] = set(targets)
     by_weight = any(isinstance(graph.nodes[index], Weight) for index in targets)
     worlds = {world.name for world in graph.worlds} if by_weight else set()

@@ -90,7 +90,8 @@ class Runner:
         if not world.done and world.missed:
             raise RunError(
                 f"{plan.world.at or 'interpose'}: the model ran the world {plan.name!r} without reaching "
-                f"{', '.join(world.missed)}. That module is not called in this forward pass, or its call goes round the "
+                f"{', '.join(world.missed)}. That module is not called in this forward pass, or its call goes "
+                "round the "
                 "module system."
             )
 

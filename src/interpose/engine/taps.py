@@ -121,7 +121,8 @@ class TappedView:
     def _tap_attention(self, path: str, copy: torch.nn.Module) -> None:
         if self._attention is None:
             raise RunError(
-                f"The attention of {path!r} cannot be looked into: it is not an attention module of the transformers library. "
+                f"The attention of {path!r} cannot be looked into: it is not an attention module of the "
+                "transformers library. "
                 "Read attn.q, attn.k, attn.v or attn.z, or its own modules by path."
             )
         taps: dict[str, list[Any]] = {}

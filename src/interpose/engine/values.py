@@ -79,8 +79,8 @@ class Values:
         self._set_all(index, found)
         return on
 
-    def take(self, index: int, of: int) -> Any:
-        """The value of node `of` for the write `index`, as memory that the network may change."""
+    def take(self, of: int) -> Any:
+        """The value of a node for a write that uses it, as memory that the network may change."""
         value, only = self.get(of), len(self.plan.uses[of]) == 1
         self._release(of)
         if not isinstance(value, Tensor) or (
@@ -140,7 +140,8 @@ class Values:
             return value
         if not isinstance(value, Tensor) or not value.is_floating_point():
             raise RunError(
-                f"{self.plan.graph.nodes[index].at}: a gradient was asked with respect to something that is not a floating-point tensor."
+                f"{self.plan.graph.nodes[index].at}: a gradient was asked with respect to something that is not a "
+                "floating-point tensor."
             )
         if isinstance(self.plan.graph.nodes[index], Weight):
             return value  # the network uses the weight itself, and no alias of it

@@ -1,8 +1,8 @@
 """Views: a network seen with some of its modules changed, sharing every parameter with the original.
 
-Only the modules on the way from the root to a changed module are copied, shallowly. The user's network is never touched:
-there is nothing to remove, nothing that can outlive a run, and threads cannot meet. Hooks that the user registered stay
-on: they are shared with the copies.
+Only the modules on the way from the root to a changed module are copied, shallowly. The user's network is never
+touched: there is nothing to remove, nothing that can outlive a run, and threads cannot meet. Hooks that the user
+registered stay on: they are shared with the copies.
 """
 
 from collections.abc import Callable, Mapping
@@ -139,7 +139,8 @@ def _unbound(twin: Any, path: str) -> Forward:
     hook = twin.__dict__.get("_hf_hook")
     if hook is None:
         raise RunError(
-            f"The module {path or 'at the root'!r} has a forward set on the instance, which would run the original's parts and "
+            f"The module {path or 'at the root'!r} has a forward set on the instance, which would run the "
+            "original's parts and "
             "miss every site below it. Delete it (del module.forward) or define it on the class."
         )
 

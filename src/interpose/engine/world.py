@@ -101,7 +101,7 @@ class World:
             if write is None:
                 current = self.values.read(index, current)
             else:
-                current = self._written(index, write, current)
+                current = self._written(write, current)
                 self.last_write = write
         for _, place in tap.place.also:
             self._wanted[place] -= 1
@@ -112,13 +112,13 @@ class World:
     def _node(self, index: int) -> Node:
         return self.values.plan.graph.nodes[index]
 
-    def _written(self, index: int, node: Write, current: Any) -> Any:
+    def _written(self, node: Write, current: Any) -> Any:
         if not self.values.known(node.value.index):
             raise RunError(
                 f"{node.at}: {node.site} is written with a value that is made later in the same pass. "
                 "Read it in another world, or write at a later site."
             )
-        value = self.values.take(index, node.value.index)
+        value = self.values.take(node.value.index)
         if not isinstance(value, Tensor):
             return value
         if not isinstance(current, Tensor):

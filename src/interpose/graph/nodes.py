@@ -1,11 +1,11 @@
 """The nodes of a graph: an intervention as plain data.
 
-A graph is a list of nodes over named worlds. A node refers to earlier ones by `Ref(index)`; program order is list order.
-Everything here is frozen and hashable, so that a graph can be compared, cached, printed and sent.
+A graph is a list of nodes over named worlds. A node refers to earlier ones by `Ref(index)`; program order is list
+order. Everything here is frozen and hashable, so that a graph can be compared, cached, printed and sent.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, final
 
 from interpose.errors import GraphError
@@ -96,7 +96,7 @@ class Op(Node):
         name: which operation.
         args: its arguments; references, numbers, text, slices, tuples.
         kwargs: its named arguments.
-        literals: its numbers as text, so that 1, 1.0 and True, which are equal in Python, are not taken for one another.
+        literals: its numbers as text, so that 1, 1.0 and True, equal in Python, are not taken for one another.
     """
 
     name: str

@@ -5,14 +5,14 @@ that comes from outside is ever used to find a Python object.
 """
 
 _ELEMENTWISE = """
-abs add addcdiv addcmul atan atan2 bitwise_and bitwise_not bitwise_or bitwise_xor ceil clamp cos cosh div eq erf exp expm1 floor
-floor_divide fmod frac ge gt isfinite isinf isnan le lerp log log10 log1p log2 logical_and logical_not logical_or
-logical_xor logit lt maximum minimum mul nan_to_num ne neg pow reciprocal remainder round rsqrt rsub sigmoid sign sin
-sinh sqrt square sub tan tanh true_divide trunc where xlogy
+abs add addcdiv addcmul atan atan2 bitwise_and bitwise_not bitwise_or bitwise_xor ceil clamp cos cosh div eq erf exp
+expm1 floor floor_divide fmod frac ge gt isfinite isinf isnan le lerp log log10 log1p log2 logical_and
+logical_not logical_or logical_xor logit lt maximum minimum mul nan_to_num ne neg pow reciprocal remainder round rsqrt
+rsub sigmoid sign sin sinh sqrt square sub tan tanh true_divide trunc where xlogy
 """
 _REDUCE = """
-all amax amin any argmax argmin argsort count_nonzero cummax cummin cumprod cumsum kthvalue logcumsumexp logsumexp max mean
-median min mode norm nansum prod quantile sort std std_mean sum topk var var_mean vector_norm
+all amax amin any argmax argmin argsort count_nonzero cummax cummin cumprod cumsum kthvalue logcumsumexp logsumexp max
+mean median min mode norm nansum prod quantile sort std std_mean sum topk var var_mean vector_norm
 """
 _SHAPE = """
 broadcast_to cat chunk clone contiguous diag diag_embed diagonal expand expand_as flatten flip gather getitem setitem
@@ -22,8 +22,8 @@ swapaxes swapdims t take_along_dim tensor_split tile transpose tril triu type_as
 view view_as detach to float double half bfloat16 long int bool adjoint mT mH T
 """
 _LINEAR = """
-baddbmm addmm bmm cdist cosine_similarity cross dot einsum inner kron matmul matrix_norm mm mv outer qr svd eigh tensordot
-trace inverse pinv solve cholesky
+baddbmm addmm bmm cdist cosine_similarity cross dot einsum inner kron matmul matrix_norm mm mv outer qr svd eigh
+tensordot trace inverse pinv solve cholesky
 """
 _NETWORK = """
 binary_cross_entropy_with_logits conv1d conv2d cross_entropy dropout elu embedding gelu glu group_norm hardtanh kl_div

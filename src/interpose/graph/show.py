@@ -49,15 +49,8 @@ def _line(index: int, node: Node) -> str:
             return f"v{index} = {site}"
         case Write(site=site, value=value):
             return f"{site} = {_text(value)}"
-        case Op(name="getitem", args=(base, where)):
-            return f"v{index} = {_text(base)}[{_index(where)}]"
-        case Op(name="setitem", args=(base, where, value)):
-            return f"v{index} = {_text(base)} with [{_index(where)}] = {_text(value)}"
-        case Op(name=name, args=(left, right), kwargs=()) if name in _INFIX:
-            return f"v{index} = {_text(left)} {_INFIX[name]} {_text(right)}"
-        case Op(name=name, args=args, kwargs=kwargs):
-            said = [_text(arg) for arg in args] + [f"{key}={_text(value)}" for key, value in kwargs]
-            return f"v{index} = {name}({', '.join(said)})"
+        case Op():
+            return f"v{index} = {_operation(node)}"
         case Call(module=module, args=args):
             return f'v{index} = call.module("{module}", {", ".join(_text(arg) for arg in args)})'
         case Gradient(of=of, wrt=wrt):
@@ -71,6 +64,18 @@ def _line(index: int, node: Node) -> str:
         case Save(name=name, value=value):
             return f'{_text(value)}.save("{name}")'
     return repr(node)
+
+
+def _operation(node: Op) -> str:
+    match node:
+        case Op(name="getitem", args=(base, where)):
+            return f"{_text(base)}[{_index(where)}]"
+        case Op(name="setitem", args=(base, where, value)):
+            return f"{_text(base)} with [{_index(where)}] = {_text(value)}"
+        case Op(name=name, args=(left, right), kwargs=()) if name in _INFIX:
+            return f"{_text(left)} {_INFIX[name]} {_text(right)}"
+    said = [_text(arg) for arg in node.args] + [f"{key}={_text(value)}" for key, value in node.kwargs]
+    return f"{node.name}({', '.join(said)})"
 
 
 def _index(where: Any) -> str:

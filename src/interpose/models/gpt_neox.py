@@ -1,4 +1,4 @@
-"""GPT-NeoX and Pythia: projections fused head by head, attention and MLP usually in parallel, partly rotary positions."""
+"""GPT-NeoX and Pythia: projections fused head by head, blocks usually in parallel, partly rotary positions."""
 
 from interpose.models.table import Family, Projection
 

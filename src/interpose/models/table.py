@@ -22,7 +22,7 @@ class Projection:
     Attributes:
         path: the module that projects, under the attention block.
         part: which of three it is (0 query, 1 key, 2 value) where one module makes all three.
-        fusion: `none`; `blocks` (all queries, then all keys, then all values); `heads` (query, key, value of each head).
+        fusion: `none`; `blocks` (all queries, all keys, all values); `heads` (query, key, value of each head).
     """
 
     path: str

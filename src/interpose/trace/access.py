@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from interpose.errors import SiteError, TraceError
 from interpose.graph.sites import LAYER_SITES, NNTERP, TRANSFORMER_LENS, WHOLE, Site, nearest, shared
-from interpose.trace.recorder import user_line
+from interpose.trace.lines import user_line
 
 if TYPE_CHECKING:
     from interpose.trace.model import Model

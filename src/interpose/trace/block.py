@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Any, final
 
 import torch
 
-from interpose.errors import ShapeError, TraceError
+from interpose.errors import TraceError
 from interpose.graph import Batch, Feed, Graph, World
 from interpose.graph.nodes import Call, Gradient, Input, Read, Ref, Save, Write
 from interpose.graph.sites import Site
-from interpose.trace.dry import shape_of_call
+from interpose.trace.dispatch import answer
 from interpose.trace.kept import become
+from interpose.trace.lines import user_line
 from interpose.trace.positions import Padding, place_index
 from interpose.trace.proxy import Origin, Proxy, known_shape
-from interpose.trace.recorder import Recorder, user_line
+from interpose.trace.recorder import Recorder
+from interpose.trace.shapes import shape_of_call
+from interpose.trace.writing import check_site, site_value
 
 if TYPE_CHECKING:
     from interpose.trace.model import Model
@@ -136,16 +139,13 @@ class Trace:
 
     def weight(self, path: str) -> Any:
         """A parameter or buffer of the model, by path, as a value of the block."""
-        return self.call_weight(self.model.weight_at(path))
-
-    def call_weight(self, weight: torch.Tensor) -> Any:
-        """A weight of the model as a value of the block."""
+        weight = self.model.weight_at(path)
         return Proxy.make(self, self.recorder.constant(weight), torch.empty_like(weight, device="meta"))
 
     def read(self, site: Site) -> Any:
         """Record a read of a site in the open world."""
         world = self._open_name(site)
-        shape = self.model.shape_of(site, self._batches[world])
+        shape = self.model.shapes.of(site, self._batches[world])
         ref = self.recorder.add(Read(site=site, world=world))
         held = self._held.get((site, world))
         generation = held.generation if held is not None else 0
@@ -154,33 +154,15 @@ class Trace:
     def write(self, site: Site, value: Any) -> None:
         """Record `site = value` in the open world."""
         world = self._open_name(site)
-        shape = self.model.shape_of(site, self._batches[world])
+        shape = self.model.shapes.of(site, self._batches[world])
         if not isinstance(value, Proxy):
-            value = self._as_value(value, shape)
+            value = site_value(self, value, self.model.dtype if shape is None else shape.dtype)
         ref, held = value.ref_in(self.recorder), self._held.get((site, world))
         if held is not None and held.last == ref:
             return  # `site += v` hands the changed value back to the site it has already been written to
         if shape is not None and value._shape_of is not None:
-            self._check_shape(site, shape, value._shape_of)
+            check_site(site, shape, value._shape_of, self.model.table().wide_key_norm)
         self.note_write(site, world, ref)
-
-    def _as_value(self, value: Any, shape: torch.Tensor | None) -> Any:
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            value = torch.tensor(float(value), dtype=shape.dtype if shape is not None else self.model.dtype)
-        if not isinstance(value, torch.Tensor):
-            raise TraceError(f"{user_line()}: a site takes a tensor or a number, not a {type(value).__name__}.")
-        return Proxy.make(self, self.recorder.constant(value), torch.empty_like(value, device="meta"))
-
-    def _check_shape(self, site: Site, shape: torch.Tensor, value: torch.Tensor) -> None:
-        wider = site.local in ("attn.k", "attn.v", "attn.key", "attn.value") and value.ndim == 4
-        try:
-            fits = torch.broadcast_shapes(value.shape, shape.shape) == shape.shape
-        except RuntimeError:
-            fits = False
-        if not (fits or wider):
-            raise ShapeError(
-                f"{user_line()}: {site} has shape {tuple(shape.shape)} and cannot take a value of shape {tuple(value.shape)}."
-            )
 
     def call(self, path: str, values: tuple[Any, ...]) -> Any:
         """Record a call of one of the model's own modules."""
@@ -200,6 +182,10 @@ class Trace:
         """Record a derivative."""
         ref = self.recorder.add(Gradient(of=of.ref_in(self.recorder), wrt=wrt.ref_in(self.recorder)))
         return Proxy.make(self, ref, wrt._shape_of)
+
+    def answer(self, proxy: Proxy, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """What torch was asked to do to a value of this block; see `interpose.trace.dispatch`."""
+        return answer(proxy, func, args, kwargs)
 
     def note_save(self, proxy: Proxy, name: str | None) -> None:
         """Record that a value is wanted after the block."""
@@ -234,7 +220,8 @@ class Trace:
         held = self._held.get((origin.site, origin.world), _Held())
         if held.generation != origin.generation:
             raise TraceError(
-                f"{user_line()}: {origin.site} has been given another value since this one was read from it, so changing this "
+                f"{user_line()}: {origin.site} has been given another value since this one was read from it, so "
+                "changing this "
                 "one would change nothing. Read the site again."
             )
         return held.in_place
@@ -251,7 +238,7 @@ class Trace:
     def find_shape(self, ref: Ref) -> torch.Tensor:
         """The shape of a value that no table tells: the model runs once, without data."""
         graph = Graph(tuple(self._worlds.values()), (*self.recorder.nodes, Save(name="wanted", value=ref)))
-        return self.model.dry_run(graph, Feed(dict(self._batches), dict(self.recorder.constants)))
+        return self.model.shapes.of_saved(graph, Feed(dict(self._batches), dict(self.recorder.constants)))
 
     def _open_world(self, name: str, batch: Batch, base: str | None) -> None:
         self._worlds[name] = World(name, base, at=user_line())
@@ -290,7 +277,8 @@ def grad(of: Any, wrt: Any) -> Any:
     for value in (of, wrt):
         if not isinstance(value, Proxy):
             raise TraceError(
-                f"{user_line()}: ip.grad(y, x) takes two values of one with-block; for plain tensors use torch.autograd.grad."
+                f"{user_line()}: ip.grad(y, x) takes two values of one with-block; for plain tensors use "
+                "torch.autograd.grad."
             )
     if of._shape_of is not None and of._shape_of.numel() != 1:
         raise TraceError(

@@ -73,9 +73,6 @@ def _names() -> dict[Any, str]:
             of_holder = holder is torch.Tensor or not alias.startswith("__")  # every Python object has an __eq__
             if callable(function) and of_holder and alias not in _DIFFERENT.get(holder, "").split():
                 found[function] = name
-    # What these public functions call inside, where the call that arrives is the inner one.
-    for inner, name in ((torch._C._nn.linear, "linear"), (torch._C._nn.gelu, "gelu"), (torch.conv1d, "conv1d")):
-        found[inner] = name
     return found
 
 
@@ -138,7 +135,7 @@ ANSWERS: frozenset[Any] = frozenset(
 )
 """Questions that the shape and the type answer."""
 
-_ARITHMETIC = "add radd sub rsub mul rmul truediv floordiv mod pow matmul".split()
+_ARITHMETIC = ["add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "floordiv", "mod", "pow", "matmul"]
 _REFLECTED: dict[str, Callable[[Any, Any], Any]] = {
     "__rtruediv__": lambda self, other: (
         torch.div(other, self) if isinstance(other, torch.Tensor) else self.reciprocal() * other
@@ -151,13 +148,12 @@ _REFLECTED: dict[str, Callable[[Any, Any], Any]] = {
 """Operators that torch defines by functions of its own, which would arrive under names that say less."""
 
 
-def with_operators(kind: type) -> type:
+def give_operators(kind: type) -> None:
     """Give a kind of tensor operators that take arrays of numpy too, on either side."""
     for name in _ARITHMETIC:
         setattr(kind, f"__{name}__", _with_arrays(getattr(torch.Tensor, f"__{name}__")))
     for name, function in _REFLECTED.items():
         setattr(kind, name, _with_arrays(function))
-    return kind
 
 
 def _with_arrays(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:

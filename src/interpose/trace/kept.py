@@ -5,8 +5,8 @@ from typing import Any
 import torch
 
 from interpose.errors import TraceError
+from interpose.trace.lines import user_line
 from interpose.trace.proxy import Proxy
-from interpose.trace.recorder import user_line
 
 
 def become(proxy: Any, value: Any) -> None:
@@ -20,7 +20,7 @@ def become(proxy: Any, value: Any) -> None:
     if isinstance(value, torch.Tensor):
         torch.utils.swap_tensors(proxy, value.detach().as_subclass(torch.Tensor))
     else:
-        proxy.__dict__["value"] = value
+        vars(proxy)["value"] = value
         proxy.__class__ = Kept
 
 
@@ -52,24 +52,24 @@ class Kept(Proxy):
 
     def __getitem__(self, key: Any) -> Any:
         """An element of the structure."""
-        return self.__dict__["value"][key]
+        return vars(self)["value"][key]
 
     def __len__(self) -> int:
         """How many elements it has."""
-        return len(self.__dict__["value"])
+        return len(vars(self)["value"])
 
     def __iter__(self) -> Any:
         """Its elements."""
-        return iter(self.__dict__["value"])
+        return iter(vars(self)["value"])
 
     def __contains__(self, item: Any) -> bool:
         """Whether it has a key or an element."""
-        return item in self.__dict__["value"]
+        return item in vars(self)["value"]
 
     def __bool__(self) -> bool:
         """As the structure itself."""
-        return bool(self.__dict__["value"])
+        return bool(vars(self)["value"])
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:
         """As the structure itself."""
-        return repr(self.__dict__["value"])
+        return repr(vars(self)["value"])

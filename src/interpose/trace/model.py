@@ -8,15 +8,14 @@ from typing import Any, final
 import torch
 
 from interpose.engine import Attention, LocalBackend
-from interpose.engine.plan import place_of
 from interpose.errors import SiteError, TraceError
-from interpose.graph import Batch, Feed, Graph, Site
+from interpose.graph import Batch, Graph, Site
 from interpose.graph.sites import standard
 from interpose.models import Dims, Family, find
 from interpose.trace.access import Call, Layers, Module, Part, other_name
 from interpose.trace.block import Trace
-from interpose.trace.dry import shape_of_saved, shapes_of
-from interpose.trace.recorder import user_line
+from interpose.trace.lines import user_line
+from interpose.trace.shapes import Shapes
 from interpose.trace.tokens import make_batch, tokens
 from interpose.trace.weights import hash_of, named_weights, projection
 
@@ -40,7 +39,7 @@ class ModelInfo:
     weights_hash: str = ""
 
 
-_ATTRIBUTES = ["network", "tokenizer", "info", "config", "family", "dims", "backend", "layers", "call", "norm"]
+_ATTRIBUTES = "network tokenizer info config family dims backend layers call norm shapes"
 
 
 @final
@@ -63,6 +62,7 @@ class Model:
         layers: its layers, by number.
         norm: the final norm; `norm.output` is a site.
         call: its own modules as functions of values in a block.
+        shapes: the shapes of its sites.
     """
 
     def __init__(
@@ -78,8 +78,7 @@ class Model:
         self.norm = Part(self, "norm.", ("output",), {})
         self._open: ContextVar[Trace | None] = ContextVar(f"open block of {info.name}", default=None)
         self._hash = info.weights_hash
-        self._shapes: dict[tuple[Graph, tuple[Any, ...]], torch.Tensor] = {}
-        self._standard: dict[tuple[Any, ...], torch.Tensor] = {}
+        self.shapes = Shapes(self)
 
     def __getattr__(self, name: str) -> Any:
         """Names that other libraries give to sites (`model.layers_output[3]`); else an error with the nearest names."""
@@ -87,7 +86,9 @@ class Model:
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute, or write a site; a misspelt site is refused, since nothing else would say so."""
-        if not (name.startswith("_") or name in _ATTRIBUTES or isinstance(getattr(type(self), name, None), property)):
+        if not (
+            name.startswith("_") or name in _ATTRIBUTES.split() or isinstance(getattr(type(self), name, None), property)
+        ):
             other_name(self, name)
             raise TraceError(f"{user_line()}: {name} is no site of its own; write one of its elements.")
         object.__setattr__(self, name, value)
@@ -133,7 +134,8 @@ class Model:
         """
         if self.tokenizer is None:
             raise TraceError(
-                f"{user_line()}: {self.info.name} has no tokenizer, so it cannot read text. Give token ids as a tensor, or a "
+                f"{user_line()}: {self.info.name} has no tokenizer, so it cannot read text. Give token ids as a "
+                "tensor, or a "
                 "tokenizer when loading: ip.wrap(module, tokenizer=...)."
             )
         return tokens(self.tokenizer, prompts)
@@ -206,7 +208,8 @@ class Model:
         if self.family is None:
             kind = getattr(self.config, "model_type", None) or type(self.network).__name__
             raise SiteError(
-                f"{self.info.name} is of a kind without a table ({kind}), so standard names such as layers[0].output have no "
+                f"{self.info.name} is of a kind without a table ({kind}), so standard names such as "
+                "layers[0].output have no "
                 'meaning for it. Reach its parts by path: model.module("path.of.module").output.'
             )
         return self.family
@@ -253,7 +256,8 @@ class Model:
         """Make a block the open one."""
         if self._open.get() is not None:
             raise TraceError(
-                f"{user_line()}: a block of {self.info.name} is opened inside another. Close the first, or open two worlds in one "
+                f"{user_line()}: a block of {self.info.name} is opened inside another. Close the first, or open "
+                "two worlds in one "
                 'block: with t.world("clean", ...): ... with t.world("corrupt", ...): ...'
             )
         return self._open.set(block)
@@ -283,36 +287,3 @@ class Model:
             raise SiteError(
                 f"{user_line()}: {self.info.name} has no module at {path!r}. {self.backend.nearest(path)}"
             ) from error
-
-    def shape_of(self, site: Site, batch: Batch) -> torch.Tensor | None:
-        """The shape of a standard site on a batch, as a tensor without data; None for a module's own values."""
-        if site.part:
-            return None
-        given = batch.kwargs.get("input_ids", batch.kwargs.get("inputs_embeds"))
-        if given is None:
-            self.table()
-            raise TraceError(
-                f"{user_line()}: {site} needs token ids; this world was given {sorted(batch.kwargs) or 'positional inputs'}."
-            )
-        kept = batch.kwargs.get("logits_to_keep", 0)
-        key = site, given.shape[:2], kept if isinstance(kept, int) else 0, self.dtype
-        if key not in self._standard:
-            self._standard[key] = self._standard_shape(*key)
-        return self._standard[key]
-
-    def _standard_shape(self, site: Site, given: torch.Size, kept: int, dtype: torch.dtype) -> torch.Tensor:
-        self.table()
-        place_of(site, self.family, self.dims)
-        dims, (rows, length) = self.sizes(), given
-        if site.name == "logits" and kept:
-            length = min(length, kept)
-        sizes = {"B": rows, "P": length, "H": dims.heads, "K": dims.kv_heads, "D": dims.head_width}
-        sizes |= {"M": dims.width, "F": dims.neurons, "V": dims.vocab}
-        return torch.empty([sizes[axis] for axis in site.axes or ()], dtype=dtype, device="meta")
-
-    def dry_run(self, graph: Graph, feed: Feed) -> torch.Tensor:
-        """The shape of the value that a graph saves as `wanted`; found once for each graph and shape of inputs."""
-        key = graph, shapes_of(feed)
-        if key not in self._shapes:
-            self._shapes[key] = shape_of_saved(self.backend, graph, feed)
-        return self._shapes[key]

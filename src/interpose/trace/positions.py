@@ -1,7 +1,7 @@
 """Positions on ragged batches.
 
-Unequal prompts are padded on the left, so position -1 is every prompt's last token. A positive position counts from each
-row's first real token; here such an index is split in two: one that picks the columns of each row, and the rest.
+Unequal prompts are padded on the left, so position -1 is every prompt's last token. A positive position counts from
+each row's first real token; here such an index is split in two: one that picks the columns of each row, and the rest.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ import torch
 from interpose.errors import ShapeError, TraceError
 from interpose.graph.feed import Batch
 from interpose.graph.sites import Site
-from interpose.trace.recorder import user_line
+from interpose.trace.lines import user_line
 
 _FROM_END = (
     "Name both ends from the start ([:, 2:5]) or from the end ([:, -3:]), or take one position or a list of positions."
@@ -78,7 +78,8 @@ def place_index(index: Any, site: Site, padding: Padding | None, shape: torch.Si
         return None, index
     if axes.count("P") > 1:
         raise TraceError(
-            f"{user_line()}: on prompts of unequal length, {site} is indexed by positions from the end (-1 is the last)."
+            f"{user_line()}: on prompts of unequal length, {site} is indexed by positions from the end (-1 is the "
+            "last)."
         )
     rest = [part for _, _, part in parts]
     _check_lengths(columns, padding.counts, rest[0], shape[axes.index("P")])

@@ -1,10 +1,10 @@
 """Proxies: stand-ins for values that do not exist yet.
 
-A proxy is a `torch.Tensor` without data, so that torch functions, operators, indexing, einops and type checkers take it.
-What is done to it is recorded. After the block a saved proxy has become the plain tensor.
+A proxy is a `torch.Tensor` without data, so that torch functions, operators, indexing, einops and type checkers take
+it. What is done to it is recorded. After the block a saved proxy has become the plain tensor.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +13,8 @@ import torch
 from interpose.errors import TraceError
 from interpose.graph.nodes import Ref
 from interpose.graph.sites import Site
-from interpose.trace.functions import ANSWERS, IN_PLACE, NAMES, PROPERTIES, REFUSED, with_operators
-from interpose.trace.recorder import Recorder, try_shapes, user_line
+from interpose.trace.functions import give_operators
+from interpose.trace.lines import user_line
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,6 @@ class Origin:
     written: Any = None
 
 
-@with_operators
 class Proxy(torch.Tensor):
     """A value that will exist when the block has run; see the module's text."""
 
@@ -61,7 +60,7 @@ class Proxy(torch.Tensor):
         """
         bare = torch.empty(0, device="meta") if like is None else like
         made = torch.Tensor._make_subclass(Proxy, bare)
-        made.__dict__.update(_trace=trace, _ref=ref, _shape_of=like, _origin=origin)
+        vars(made).update(_trace=trace, _ref=ref, _shape_of=like, _origin=origin)
         return made
 
     @classmethod
@@ -72,32 +71,7 @@ class Proxy(torch.Tensor):
         if proxy is None:
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **kwargs)
-        name = getattr(func, "__name__", str(func))
-        if name == "__get__":
-            return _property(proxy, func)
-        proxy.check_open()
-        if name in REFUSED:
-            raise TraceError(f"{user_line()}: {REFUSED[name]}")
-        if func is torch.Tensor.__getitem__:
-            return index(proxy._trace, args[0], args[1])
-        if func in IN_PLACE or kwargs.pop("inplace", False):
-            from interpose.trace.writing import in_place
-
-            return in_place(proxy._trace, func, args, kwargs)
-        if func in ANSWERS:
-            with torch._C.DisableTorchFunctionSubclass():
-                return func(*bare(args), **bare(kwargs))
-        if func not in NAMES:
-            raise TraceError(
-                f"{user_line()}: {name} cannot be part of an intervention. Save the value and use it after the block, "
-                "or write it with operations of torch that interpose knows (interpose.graph.ops.OPS)."
-            )
-        if kwargs.get("out") is not None:
-            raise TraceError(
-                f"{user_line()}: {name}(..., out=...) would write into another tensor; use what it returns."
-            )
-        kwargs.pop("_stacklevel", None)  # where F.softmax would place a warning
-        return record(proxy._trace, NAMES[func], func, args, kwargs)
+        return proxy._trace.answer(proxy, func, args, kwargs)
 
     def save(self, name: str | None = None) -> "Proxy":
         """Keep the value: after the block this variable is a plain tensor, and `t.saved[name]` has it too."""
@@ -105,7 +79,7 @@ class Proxy(torch.Tensor):
         self._trace.note_save(self, name)
         return self
 
-    def ref_in(self, recorder: Recorder) -> Ref:
+    def ref_in(self, recorder: Any) -> Ref:
         """The node of this value, if it belongs to the block that is being recorded.
 
         Raises:
@@ -163,11 +137,14 @@ class Proxy(torch.Tensor):
         if name.startswith("_") or self.__dict__.get("_trace") is None or self._shape_of is not None:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         self.check_open()
-        return index(self._trace, self, name)
+        return self._trace.answer(self, torch.Tensor.__getitem__, (self, name), {})
 
     def __deepcopy__(self, memo: Any) -> Any:
         """Refused: there is nothing to copy yet."""
         raise TraceError(f"{user_line()}: a value inside a block cannot be deep-copied; use .clone().")
+
+
+give_operators(Proxy)
 
 
 def known_shape(value: torch.Tensor) -> torch.Tensor:
@@ -175,119 +152,11 @@ def known_shape(value: torch.Tensor) -> torch.Tensor:
     if not isinstance(value, Proxy):
         return bare(value)
     if value._shape_of is None:
-        value.__dict__["_shape_of"] = value._trace.find_shape(value._ref)
+        vars(value)["_shape_of"] = value._trace.find_shape(value._ref)
     return value._shape_of  # type: ignore[return-value]
 
 
-def record(trace: Any, name: str, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    """Record an operation; gives a proxy, or as many as the operation has results."""
-    ref = trace.recorder.op(name, args, kwargs)
-    if name not in _SEVERAL and any(proxy._shape_of is None for proxy in proxies((args, kwargs))):
-        return Proxy.make(trace, ref, None)
-    bare_args, bare_kwargs = bare(args), bare(kwargs)
-    if name == "to":  # what has no data cannot be moved; where it is makes no difference to its shape
-        bare_args = tuple("meta" if isinstance(arg, str) else arg for arg in bare_args)
-        bare_kwargs.pop("device", None)
-    with torch._C.DisableTorchFunctionSubclass():
-        shapes = try_shapes(function, bare_args, bare_kwargs, name)
-    if isinstance(shapes, torch.Tensor):
-        return Proxy.make(trace, ref, shapes)
-    parts = [Proxy.make(trace, trace.recorder.op("getitem", (ref, (at,)), {}), part) for at, part in enumerate(shapes)]
-    return type(shapes)(parts)
-
-
-_SEVERAL = frozenset(
-    [
-        "chunk",
-        "split",
-        "tensor_split",
-        "unbind",
-        "topk",
-        "sort",
-        "max",
-        "min",
-        "median",
-        "mode",
-        "kthvalue",
-        "cummax",
-        "cummin",
-        "std_mean",
-        "var_mean",
-        "svd",
-        "qr",
-        "eigh",
-    ]
-)
-"""Operations that may give several results, so that the shapes of their arguments must be known."""
-
-
-def index(trace: Any, base: Any, where: Any) -> Any:
-    """Record an index.
-
-    Args:
-        trace: the block.
-        base: a value of the block, or a plain tensor that is indexed by one.
-        where: what stands between the brackets.
-
-    Returns:
-        what is there; a basic index of a site can be written through to the site.
-    """
-    if not isinstance(base, Proxy):
-        return record(trace, "getitem", torch.Tensor.__getitem__, (base, where), {})
-    columns, where_then = trace.place_index(base, where)
-    if columns is not None:
-        base = indexed(base, columns, columns)
-    return indexed(base, where_then, where)
-
-
-def indexed(base: Proxy, where: Any, written: Any) -> Proxy:
-    """Record one index of a value, as it stands.
-
-    Args:
-        base: the value.
-        where: the index.
-        written: the index as the user wrote it.
-    """
-    trace, where = base._trace, one_index(where)
-    ref = trace.recorder.op("getitem", (base, where), {})
-    origin = Origin(parent=base, index=where, written=written) if base._origin is not None else None
-    shape = None if base._shape_of is None else indexed_shape(base._shape_of, where)
-    made = Proxy.make(trace, ref, shape, origin)
-    made.__dict__["_seen"] = base._ref
-    return made
-
-
-def one_index(where: Any) -> Any:
-    """An index in which a list is one index and not several."""
-    if isinstance(where, list):
-        return (where,)
-    return where
-
-
-def indexed_shape(shape: torch.Tensor, where: Any) -> torch.Tensor:
-    """What an index gives of a tensor without data."""
-    with torch._C.DisableTorchFunctionSubclass():
-        return try_shapes(lambda: shape[bare(where, keep=True)], (), {}, "this index")
-
-
-def _property(proxy: Proxy, func: Any) -> Any:
-    name = getattr(getattr(func, "__self__", None), "__name__", "")
-    proxy.check_open()
-    if name == "device":
-        return proxy._trace.device
-    if name in ("grad", "data", "real", "imag", "grad_fn", "_grad"):
-        raise TraceError(
-            f"{user_line()}: .{name} of a value inside a block is not there; for gradients use ip.grad(y, x)."
-        )
-    if name in PROPERTIES:
-        return record(proxy._trace, PROPERTIES[name], func, (proxy,), {})
-    if name in ("is_cuda", "is_cpu", "is_mps", "is_xpu", "is_meta"):
-        return name == f"is_{proxy._trace.device.type}"
-    with torch._C.DisableTorchFunctionSubclass():
-        return func(known_shape(proxy))
-
-
-def proxies(value: Any) -> Any:
+def proxies(value: Any) -> Iterator["Proxy"]:
     """Every proxy inside an argument."""
     if isinstance(value, Proxy):
         yield value

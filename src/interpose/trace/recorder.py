@@ -1,23 +1,15 @@
 """The list of nodes being written while a with-block runs."""
 
-import contextlib
-import copy
-import sys
 from collections.abc import Callable
-from functools import cache
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from interpose.errors import ShapeError, TraceError
+from interpose.errors import TraceError
 from interpose.graph.nodes import Constant, Dots, Dtype, Node, Op, Ref, Slice, Weight
-
-_PACKAGE = str(Path(__file__).parent.parent)
-_TORCH = str(Path(torch.__file__).parent)
-_MADE = ("<frozen", "<@", "<string>", "<__array")
-_HELPERS = ("/einops/", "/jaxtyping/", "/beartype/", contextlib.__file__, copy.__file__)
+from interpose.trace.lines import user_line
+from interpose.trace.proxy import Proxy
 
 
 class Recorder:
@@ -56,8 +48,6 @@ class Recorder:
         Raises:
             TraceError: the value cannot be part of a graph.
         """
-        from interpose.trace.proxy import Proxy
-
         if isinstance(value, Proxy):
             return value.ref_in(self)
         if isinstance(value, torch.Tensor):
@@ -71,15 +61,20 @@ class Recorder:
                 return Slice(*(self.encode(part) for part in (value.start, value.stop, value.step)))
             case torch.dtype():
                 return Dtype(str(value).removeprefix("torch."))
+        return self._encode_other(value)
+
+    def _encode_other(self, value: Any) -> Any:
         if value is Ellipsis:
             return Dots()
-        if isinstance(value, torch.memory_format | torch.device | torch.layout):
-            return str(value).removeprefix("torch.")
+        if isinstance(value, torch.device):
+            return str(value)
         if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
             return value.item()
         if hasattr(value, "__array__"):
             return self.constant(torch.as_tensor(value))
-        raise TraceError(f"A {type(value).__name__} cannot be part of an intervention; use tensors, numbers or text.")
+        raise TraceError(
+            f"{user_line()}: a {type(value).__name__} cannot be part of an intervention; use tensors, numbers or text."
+        )
 
     def constant(self, tensor: torch.Tensor) -> Ref:
         """A captured tensor: one of the model's weights, or a snapshot of its present value."""
@@ -103,41 +98,3 @@ class Recorder:
             self._kept.append(tensor)  # so that its id is not given to another
             self._captured[key] = self.add(make())
         return self._captured[key]
-
-
-def user_line() -> str:
-    """The innermost line of the program that is not interpose's, torch's or a tensor helper's, as file:line."""
-    frame, outermost = sys._getframe(1), ""
-    while frame is not None:
-        name = frame.f_code.co_filename
-        if name.startswith(_MADE):
-            outermost = f"{name}:{frame.f_lineno}"
-        elif not _is_ours(name):
-            return f"{name}:{frame.f_lineno}"
-        frame = frame.f_back  # type: ignore[assignment]
-    return outermost
-
-
-@cache
-def _is_ours(name: str) -> bool:
-    if name.startswith(_PACKAGE):
-        return not name.startswith(f"{_PACKAGE}/studies/")
-    return name.startswith(_TORCH) or any(part in name for part in _HELPERS)
-
-
-def try_shapes(function: Callable[..., Any], args: Any, kwargs: Any, what: str) -> Any:
-    """Run an operation on tensors that have shapes and no data.
-
-    Raises:
-        ShapeError: the operation does not fit its arguments; the message starts with the user's line.
-        TraceError: the result's shape depends on values, which are not known yet.
-    """
-    try:
-        return function(*args, **kwargs)
-    except NotImplementedError as error:
-        raise TraceError(
-            f"{user_line()}: the shape of {what} depends on values that are not known yet (a mask index, .item(), nonzero). "
-            "Use torch.where, or save the value and compute on it after the block."
-        ) from error
-    except (RuntimeError, IndexError, ValueError, TypeError) as error:
-        raise ShapeError(f"{user_line()}: {what} does not fit: {error}") from error

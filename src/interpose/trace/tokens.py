@@ -7,7 +7,7 @@ import torch
 
 from interpose.errors import TraceError
 from interpose.graph import Batch
-from interpose.trace.recorder import user_line
+from interpose.trace.lines import user_line
 
 
 def tokens(tokenizer: Any, prompts: str | Sequence[str]) -> Batch:
@@ -68,7 +68,8 @@ def _language_batch(model: Any, inputs: tuple[Any, ...], kwargs: dict[str, Any])
         return Batch(kwargs={"use_cache": False, **kwargs})
     given = ", ".join(_described(value) for value in inputs) or ", ".join(kwargs) or "nothing"
     raise TraceError(
-        f"{user_line()}: {model.info.name} takes a prompt, a list of prompts, or token ids [batch, position]; it was given {given}."
+        f"{user_line()}: {model.info.name} takes a prompt, a list of prompts, or token ids [batch, position]; it "
+        f"was given {given}."
     )
 
 

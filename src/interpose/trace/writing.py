@@ -8,9 +8,11 @@ import torch
 from interpose.engine.ops import FUNCTIONS
 from interpose.errors import ShapeError, TraceError
 from interpose.graph.nodes import Ref
+from interpose.graph.sites import Site
 from interpose.trace.functions import FILLS, IN_PLACE, NAMES
-from interpose.trace.proxy import Proxy, indexed, indexed_shape, known_shape, one_index, record
-from interpose.trace.recorder import try_shapes, user_line
+from interpose.trace.lines import try_shapes, user_line
+from interpose.trace.operations import indexed, indexed_shape, one_index, record
+from interpose.trace.proxy import Proxy, known_shape
 
 
 def in_place(trace: Any, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -37,7 +39,8 @@ def in_place(trace: Any, func: Callable[..., Any], args: Any, kwargs: Any) -> An
         )
     if target._origin is None:
         raise TraceError(
-            f"{user_line()}: {name} changes a value that is no site and no index of one, which would change nothing in the "
+            f"{user_line()}: {name} changes a value that is no site and no index of one, which would change "
+            "nothing in the "
             "model. Write `site = ...` (for example model.layers[3].output = new)."
         )
     if func is torch.Tensor.__setitem__:
@@ -71,7 +74,7 @@ def _is_there_already(target: Proxy, where: Any, value: Proxy) -> bool:
     origin = value._origin
     if origin is None or origin.written is not where:
         return False
-    while origin is not None and origin.parent is not None and value.__dict__["_seen"] == origin.parent._ref:
+    while origin is not None and origin.parent is not None and vars(value)["_seen"] == origin.parent._ref:
         if origin.parent is target:
             return True
         value, origin = origin.parent, origin.parent._origin
@@ -99,7 +102,8 @@ def _fitted(target: Proxy, new: Proxy, name: str) -> Proxy:
     old, shape = target._shape_of, new._shape_of
     if old.shape != shape.shape:
         raise ShapeError(
-            f"{user_line()}: {name} does not fit: it would turn shape {tuple(old.shape)} into {tuple(shape.shape)}, and a value "
+            f"{user_line()}: {name} does not fit: it would turn shape {tuple(old.shape)} into "
+            f"{tuple(shape.shape)}, and a value "
             "keeps its shape when it is changed in place."
         )
     if old.dtype == shape.dtype:
@@ -117,11 +121,11 @@ def refresh(target: Proxy) -> None:
     if origin.parent is None:  # type: ignore[union-attr]
         now = trace.value_in_place(origin)
         if now is not None:
-            target.__dict__["_ref"] = now
+            vars(target)["_ref"] = now
         return
     refresh(origin.parent)  # type: ignore[union-attr]
-    if target.__dict__["_seen"] != origin.parent._ref:  # type: ignore[union-attr]
-        target.__dict__["_ref"] = trace.recorder.op("getitem", (origin.parent, origin.index), {})  # type: ignore[union-attr]
+    if vars(target)["_seen"] != origin.parent._ref:  # type: ignore[union-attr]
+        vars(target)["_ref"] = trace.recorder.op("getitem", (origin.parent, origin.index), {})  # type: ignore[union-attr]
 
 
 def _write_through(target: Proxy, new: Ref) -> None:
@@ -130,11 +134,54 @@ def _write_through(target: Proxy, new: Ref) -> None:
     while True:
         origin = target._origin
         assert origin is not None
-        target.__dict__["_ref"] = new
+        vars(target)["_ref"] = new
         if origin.site is not None:
             trace.note_write(origin.site, origin.world, new, in_place=True)
             return
         assert origin.parent is not None
         new = trace.recorder.op("setitem", (origin.parent, origin.index, target), {})
-        target.__dict__["_seen"] = new
+        vars(target)["_seen"] = new
         target = origin.parent
+
+
+def site_value(trace: Any, value: Any, dtype: torch.dtype) -> Proxy:
+    """What a user assigns to a site, as a value of the block.
+
+    Args:
+        trace: the block.
+        value: a tensor or a number.
+        dtype: the type that a number is given.
+
+    Raises:
+        TraceError: it is something else.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = torch.tensor(float(value), dtype=dtype)
+    if not isinstance(value, torch.Tensor):
+        raise TraceError(f"{user_line()}: a site takes a tensor or a number, not a {type(value).__name__}.")
+    return Proxy.make(trace, trace.recorder.constant(value), torch.empty_like(value, device="meta"))
+
+
+def check_site(site: Site, shape: torch.Tensor, value: torch.Tensor, wide_key_norm: bool) -> None:
+    """Check that a site can take a value.
+
+    Args:
+        site: a standard site.
+        shape: a tensor of its shape.
+        value: a tensor of the value's shape.
+        wide_key_norm: the family norms all keys together, so that their number is fixed.
+
+    Raises:
+        ShapeError: it cannot.
+    """
+    try:
+        fits = torch.broadcast_shapes(value.shape, shape.shape) == shape.shape
+    except RuntimeError:
+        fits = False
+    shared = site.local in ("attn.k", "attn.v", "attn.key", "attn.value") and value.ndim == 4
+    if fits or (shared and not (wide_key_norm and site.local == "attn.k")):
+        return
+    raise ShapeError(
+        f"{user_line()}: {site} has shape {tuple(shape.shape)} and cannot take a value of shape {tuple(value.shape)}."
+        + (" This family norms all keys together; to give each query head its own, write attn.key." if shared else "")
+    )

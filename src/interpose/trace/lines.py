@@ -1,0 +1,57 @@
+"""The user's own line, for errors and nodes."""
+
+import contextlib
+import copy
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from interpose.errors import ShapeError, TraceError
+
+_PACKAGE = str(Path(__file__).parent.parent)
+_TORCH = str(Path(torch.__file__).parent)
+_MADE = ("<frozen", "<@", "<string>", "<__array")
+_HELPERS = ("/einops/", "/jaxtyping/", "/beartype/", contextlib.__file__, copy.__file__)
+
+
+def user_line() -> str:
+    """The innermost line of the program that is not interpose's, torch's or a tensor helper's, as file:line."""
+    frame, outermost = sys._getframe(1), ""
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if name.startswith(_MADE):
+            outermost = f"{name}:{frame.f_lineno}"
+        elif not _is_ours(name):
+            return f"{name}:{frame.f_lineno}"
+        frame = frame.f_back  # type: ignore[assignment]
+    return outermost
+
+
+@cache
+def _is_ours(name: str) -> bool:
+    if name.startswith(_PACKAGE):
+        return not name.startswith(f"{_PACKAGE}/studies/")
+    return name.startswith(_TORCH) or any(part in name for part in _HELPERS)
+
+
+def try_shapes(function: Callable[..., Any], args: Any, kwargs: Any, what: str) -> Any:
+    """Run an operation on tensors that have shapes and no data.
+
+    Raises:
+        ShapeError: the operation does not fit its arguments; the message starts with the user's line.
+        TraceError: the result's shape depends on values, which are not known yet.
+    """
+    try:
+        return function(*args, **kwargs)
+    except NotImplementedError as error:
+        raise TraceError(
+            f"{user_line()}: the shape of {what} depends on values that are not known yet (a mask index, .item(), "
+            "nonzero). "
+            "Use torch.where, or save the value and compute on it after the block."
+        ) from error
+    except (RuntimeError, IndexError, ValueError, TypeError) as error:
+        raise ShapeError(f"{user_line()}: {what} does not fit: {error}") from error

@@ -1,0 +1,94 @@
+"""What stops the main job: wrong use exits with 2 before anything is done, a job that fails with 1 and a reason."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from interpose.cli.main import main
+
+WRITTEN = {"report.html", "result.json", "scores.safetensors"}
+Run = Callable[..., int]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--method", "eap-igg"], "there is no method called 'eap-igg'. Did you mean 'eap-ig'?"),
+        (["--examples", "1"], "--examples is 1; write a number from 2 to 10,000."),
+        (["--proof", "0"], "--proof is 0; write a number from 2 to 10,000."),
+        (["--examples", "10001"], "--examples is 10001; write a number from 2 to 10,000."),
+        (["--draws", "4"], "--draws is 4; write 5 or more."),
+        (["--batch-size", "0"], "--batch-size is 0; write a number of pairs, 1 or more."),
+        (["--examples", "many"], "Error parsing --examples"),
+        (["--exmaples", "4"], "Unrecognized options: --exmaples"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_use_exits_with_2_before_a_model_is_loaded(
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["locate", "ioi", "--model", "./nothing", "--out", str(tmp_path / "out"), *words]) == 2
+    written = capsys.readouterr()
+    assert written.out == ""
+    assert message in written.err
+
+
+def test_an_unknown_task_is_wrong_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["locate", "nonsense", "--model", "./nothing", "--out", str(tmp_path / "out")]) == 2
+    assert "there is no task called 'nonsense'. There are: ioi" in capsys.readouterr().err
+
+
+def test_an_unknown_counterfactual_is_found_before_anything_is_scored(
+    run: Run, seen: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--counterfactual", "nonsense") in (1, 2)
+    assert seen.scored == 0
+    assert "IOI has no counterfactual 'nonsense'; expected one of s2_io_flip, random_names" in capsys.readouterr().err
+
+
+def test_a_model_that_is_not_there_fails_the_job(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["locate", "ioi", "--model", "./nothing", "--out", str(tmp_path / "out")]) == 1
+    assert "There is no folder nothing" in capsys.readouterr().err
+
+
+def test_a_model_without_a_tokenizer_fails_the_job(
+    saved: Callable[..., Path], run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = saved(tmp_path / "model", layers=1, heads=2)
+    for path in folder.glob("tokenizer*"):
+        path.unlink()
+    assert run("--model", str(folder)) == 1
+    assert "This model has no tokenizer, so prompts cannot be turned into tokens." in capsys.readouterr().err
+
+
+def test_a_model_that_cannot_do_the_task_fails_the_job_and_says_why(
+    saved: Callable[..., Path], run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where clean and corrupt prompts do not differ there is no share of a difference to speak of."""
+    folder = saved(tmp_path / "model", layers=2, heads=2, able=False)
+    assert run("--model", str(folder)) == 1
+    said = capsys.readouterr().err
+    assert "The whole model and the corrupted run cannot be told apart on these 4 examples" in said
+    assert "Take more examples, or keep only those that the model gets right." in said
+    assert not any((tmp_path / "out" / name).exists() for name in WRITTEN)
+
+
+def test_with_json_a_failure_is_json_and_nothing_is_printed(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--json", "--method", "nonsense") == 2
+    written = capsys.readouterr()
+    assert written.out == ""
+    assert json.loads(written.err)["error"] == "UsageError"
+
+
+@pytest.mark.parametrize("under", ["a file", "a file/below"])
+def test_where_nothing_can_be_written_it_says_so_before_a_model_is_loaded(
+    under: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a file").write_text("")
+    assert main(["locate", "ioi", "--model", "./nothing", "--out", str(tmp_path / under)]) in (1, 2)
+    said = capsys.readouterr().err
+    assert f"Nothing can be written to {tmp_path / under}: " in said
+    assert "Name another folder: --out." in said
