@@ -3,7 +3,7 @@
 The Python blocks of a page run in order and share their names. A text block right below one is what it prints, or the
 error that it raises; decimals are compared with a tolerance, and `...` stands for anything. A comment above a block
 says what is special: `<!-- not run: why -->`, or `<!-- run with n=2 for n=64 -->` where the whole would take minutes.
-The whole runs where INTERPOSE_REQUIRE_ALL=1.
+The whole runs where INTERPOSE_WHOLE=1.
 """
 
 import importlib.util

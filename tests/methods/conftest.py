@@ -13,7 +13,6 @@ _SHARED = {"layers": 2, "heads": 2, "width": 24, "vocab": 50, "pad_token_id": 0,
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2": ("gpt2", {"positions": 32, "neurons": 40}),
     "neox": ("gpt_neox", {"neurons": 40}),
-    "neox-sequential": ("gpt_neox", {"neurons": 40, "use_parallel_residual": False}),
     "llama": ("llama", {"kv_heads": 1, "neurons": 40}),
     "gemma3": ("gemma3_text", {"kv_heads": 1, "neurons": 40, "head_width": 10, "sliding_window": 4}),
 }
@@ -96,7 +95,7 @@ def _linear(variant: str) -> ip.Model:
     return ip.wrap(network.requires_grad_(False))
 
 
-@pytest.fixture(params=["gpt2", "neox", "neox-sequential", "llama"])
+@pytest.fixture(params=["gpt2", "neox", "llama"])
 def linear(request: pytest.FixtureRequest) -> ip.Model:
     """A linear network of several families."""
     return _linear(request.param)

@@ -99,9 +99,8 @@ def test_a_write_to_result_adds_its_difference_to_what_attention_adds(
     assert not close(output, clean["layers.1.output"])
 
 
+@pytest.mark.parametrize("variant", ["gpt2", "neox", "neox-sequential", "llama"])
 def test_without_a_post_norm_zeroing_a_result_is_zeroing_its_z(model: ip.Model, batch: Batch) -> None:
-    if model.table().attn_post is not None:
-        pytest.skip("the post-norm's denominator is frozen for result and not for z")
     logits = []
     for name in ("result", "z"):
         with model.trace(**batch):
@@ -162,3 +161,27 @@ def test_a_vector_is_written_to_every_position(model: ip.Model, batch: Batch) ->
         model.layers[0].output = 0
         held = model.layers[1].input.save()
     assert float(held.abs().max()) == 0
+
+
+def test_the_derivative_by_a_result_is_that_by_what_attention_adds(model: ip.Model, batch: Batch) -> None:
+    with model.trace(**batch):
+        number = model.logits[:, -1, 5].sum()
+        by_result = ip.grad(number, model.layers[1].attn.result).save()
+        by_sum = ip.grad(number, model.layers[1].attn.output).save()
+    assert float(by_sum.abs().max()) > 0
+    assert torch.equal(by_result, by_sum[:, :, None].expand_as(by_result))
+
+
+@pytest.mark.parametrize("kind", ["query", "key", "value"])
+def test_a_projection_makes_its_site_of_what_attention_reads(model: ip.Model, batch: Batch, kind: str) -> None:
+    with model.trace(**batch):
+        weights = model.projection(1, kind)
+        made = torch.einsum("bpm,hdm->bphd", model.layers[1].attn.input, weights).save()
+        site = getattr(model.layers[1].attn, kind[0]).save()
+        shape = weights.shape
+    dims = model.sizes()
+    assert shape == (dims.heads if kind == "query" else dims.kv_heads, dims.head_width, dims.width)
+    bias = (site - made)[0, 0]
+    assert close(made + bias, site)
+    has_bias = model.config.model_type in ("gpt2", "gpt_neox")
+    assert bool((bias.abs().max() > 1e-3) == has_bias)

@@ -74,9 +74,9 @@ def test_the_whole_graph_is_the_clean_run_and_none_of_it_the_corrupt_run(
 
 def test_random_circuits_are_those_run_by_hand(variant: str, make: Make, pairs: Pairs, by_hand: Circuits) -> None:
     model = make(variant)
-    patching = EdgePatching(model, pairs, batch_size=2)
+    patching = EdgePatching(model, pairs, batch_size=3)
     names, random = patching.graph.edges, torch.Generator().manual_seed(0)
-    kept = torch.tensor([[0.1], [0.3], [0.5], [0.7], [0.9], [0.97]])
+    kept = torch.tensor([[0.2], [0.5], [0.8], [0.95]])
     masks = torch.rand(len(kept), len(names), generator=random) < kept
     found = torch.stack(list(patching(masks)))
     expected = by_hand(variant, model, pairs, masks, names)
@@ -189,7 +189,7 @@ def test_circuits_are_run_one_by_one_as_they_are_asked_for(make: Make, even: Pai
     runs = patching(ends(patching.graph.n_edges))
     whole = next(runs)
     assert whole.shape == (len(even),)
-    assert torch.equal(whole, behaviour(model, even)["clean"])
+    assert (whole - behaviour(model, even)["clean"]).abs().max() <= tolerance(model, even)
 
 
 def test_a_circuit_of_another_graph_is_refused(make: Make, even: Pairs) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import interpose as ip
-from interpose.errors import ShapeError, TraceError
+from interpose.errors import RunError, ShapeError, TraceError
 
 
 def test_the_order_between_sites_does_not_matter(model: ip.Model, ids: torch.Tensor) -> None:
@@ -214,10 +214,19 @@ def test_what_is_captured_is_captured_as_it_was_at_that_line(net: ip.Model, x: t
     assert float(second.abs().max()) == 0
 
 
-def test_a_network_that_changes_tensors_in_place_does_not_change_what_was_read(x: torch.Tensor) -> None:
+class Adds(torch.nn.Module):
+    """Adds one in place, as many networks do without saying so."""
+
+    def forward(self, value: torch.Tensor) -> torch.Tensor:
+        value += 1
+        return value
+
+
+@pytest.mark.parametrize("quiet", [True, False], ids=["quietly", "by its own word"])
+def test_a_network_that_changes_tensors_in_place_does_not_change_what_was_read(x: torch.Tensor, quiet: bool) -> None:
     torch.manual_seed(0)
-    linear = torch.nn.Linear(4, 8)
-    net = ip.wrap(torch.nn.Sequential(linear, torch.nn.ReLU(inplace=True), torch.nn.Linear(8, 2)))
+    linear, change = torch.nn.Linear(4, 8), Adds() if quiet else torch.nn.ReLU(inplace=True)
+    net = ip.wrap(torch.nn.Sequential(linear, change, torch.nn.Linear(8, 2)))
     given = torch.randn(3, 8)
     untouched = given.clone()
     for _ in range(2):
@@ -230,4 +239,23 @@ def test_a_network_that_changes_tensors_in_place_does_not_change_what_was_read(x
         net.module("0").output = given
         result = net.output.save()
     assert torch.equal(given, untouched)
-    assert torch.equal(result, net.network[2](given.relu()))
+    assert torch.equal(result, net.network[2](change(given.clone())))
+    with net.trace(x):
+        h = net.module("0").output
+        called = net.call.module("1", h).save()
+        result = net.output.save()
+        gradient = ip.grad(net.output.sum(), h).save()
+    assert torch.equal(called, change(linear(x).detach()))
+    assert torch.equal(result, net.network(x))
+    leaf = linear(x).detach().requires_grad_()
+    assert torch.equal(gradient, torch.autograd.grad(net.network[2](change(leaf * 1)).sum(), leaf)[0])
+
+
+def test_a_network_that_changes_what_it_is_given_is_not_trusted(x: torch.Tensor) -> None:
+    net = ip.wrap(torch.nn.Sequential(Adds(), torch.nn.Linear(4, 2)))
+    with pytest.raises(RunError, match=r"changes the tensors that it is given in place.*Pass copies"), net.trace(x):
+        net.module("0").input.save()
+    with net.trace(x.clone()):
+        before = net.module("0").input.clone().save()
+        net.output.save()
+    assert torch.equal(before, x)

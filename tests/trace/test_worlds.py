@@ -85,6 +85,14 @@ def test_blocks_of_one_model_do_not_nest(model: ip.Model, ids: torch.Tensor) -> 
     assert torch.equal(logits, model.network(ids, use_cache=False).logits)
 
 
+def test_a_block_is_used_once(model: ip.Model, ids: torch.Tensor) -> None:
+    block = model.trace(ids)
+    with block:
+        model.logits.save()
+    with pytest.raises(TraceError, match="this block has been used. Open another"), block:
+        pass
+
+
 def test_blocks_of_two_models_nest_and_their_values_do_not_cross(
     model: ip.Model, gpt2: ip.Model, ids: torch.Tensor
 ) -> None:

@@ -138,7 +138,7 @@ def evaluator(node: Node) -> Callable[[Any], Any] | None:
             return lambda run: function(*args(run.get), **dict(zip(names, named(run.get), strict=True)))
         case Call(module=path):
             args = resolver(node.args)
-            return lambda run: run.network.get_submodule(path)(*args(run.get))
+            return lambda run: run.call(path, args(run.get))
         case Save(name=name, value=Ref(index=index)):
             return lambda run: run.save(name, index)
         case Weight(path=path):

@@ -8,7 +8,7 @@ import torch
 from interpose.engine.attention import Attention
 from interpose.engine.plan import Plan, WorldPlan
 from interpose.engine.taps import TappedView
-from interpose.engine.values import Overwritten, Values
+from interpose.engine.values import Overwritten, Values, copied
 from interpose.engine.world import World
 from interpose.errors import InterposeError, RunError
 from interpose.graph.feed import Batch, Feed
@@ -33,7 +33,8 @@ class Runner:
         """Make no view before the first run."""
         self.plan, self._network, self._attention = plan, network, attention
         self._idle: list[list[TappedView]] = [[] for _ in plan.worlds]
-        self._copies = False
+        # What is known to work in place is run with copies; what is found to is run again.
+        self._copies = any(getattr(part, "inplace", False) is True for part in network.modules())
         self._checkpointed = [part for part in network.modules() if hasattr(part, "gradient_checkpointing")]
 
     def run(self, feed: Feed, device: torch.device) -> dict[str, Any]:
@@ -57,9 +58,15 @@ class Runner:
         # Gradients cannot be had in inference mode, whoever switched it on.
         outside = torch.is_inference_mode_enabled() and bool(self.plan.derivatives)
         with torch.inference_mode(False) if outside else nullcontext():
+            before = _versions(feed)
             try:
                 return self._attempt(feed, device)
             except Overwritten:
+                if self._copies or before != _versions(feed):
+                    raise RunError(
+                        "The network changes the tensors that it is given in place, so this run cannot be trusted. "
+                        "Pass copies (x.clone()), and read sites as site.clone()."
+                    ) from None
                 self._copies = True
                 return self._attempt(feed, device)
 
@@ -77,7 +84,8 @@ class Runner:
     def _call(self, number: int, plan: WorldPlan, values: Values, batch: Batch) -> None:
         view = self._view(number)
         world = World(values, plan, view.anchors)
-        args, kwargs = moved(batch.args, values.device), moved(dict(batch.kwargs), values.device)
+        given = batch.args, dict(batch.kwargs)
+        args, kwargs = moved(copied(given) if self._copies else given, values.device)
         try:
             view.call(world, args, kwargs)
         except (InterposeError, Overwritten):
@@ -116,6 +124,12 @@ def _explained(error: Exception, world: World) -> RunError:
             f"{world.last_write.at}: after this write, the model failed in the world {plan.name!r}: {error}"
         )
     return RunError(f"{plan.world.at or 'interpose'}: the model failed in the world {plan.name!r}: {error}")
+
+
+def _versions(feed: Feed) -> list[int]:
+    """How often each tensor that the worlds are given has been changed in place."""
+    given = [value for batch in feed.worlds.values() for value in (*batch.args, *batch.kwargs.values())]
+    return [value._version for value in given if isinstance(value, torch.Tensor) and not value.is_inference()]
 
 
 def moved(value: Any, device: torch.device) -> Any:

@@ -114,6 +114,19 @@ class Values:
         wasteful = storage.nbytes() > 2 * value.numel() * value.element_size()
         return value.clone() if wasteful or storage._cdata in self._foreign else value
 
+    def call(self, path: str, args: tuple[Any, ...]) -> Any:
+        """Apply one of the network's own modules.
+
+        Raises:
+            Overwritten: it has changed its argument, which may be the network's own activation.
+        """
+        args = copied(args) if self.copies else args
+        before = [value._version for value in args] if self._versioned else []
+        result = self.network.get_submodule(path)(*args)
+        if not self.copies and self._versioned and before != [value._version for value in args]:
+            raise Overwritten
+        return result
+
     def weight(self, path: str) -> Tensor:
         """A parameter or buffer of the network."""
         for find in (self.network.get_parameter, self.network.get_buffer):
@@ -250,6 +263,8 @@ def copied(value: Any) -> Any:
     """The value in memory of its own; structures keep their kind."""
     if isinstance(value, Tensor):
         return value.clone()
+    if type(value) is dict:
+        return {name: copied(item) for name, item in value.items()}
     return type(value)([copied(item) for item in value]) if type(value) in (tuple, list) else value
 
 

@@ -4,7 +4,7 @@ The stream is a sum, so each reader's input can be split by writer. Cutting the 
 wrote on the corrupt prompt in place of what it writes now: x_v + (A_corrupt[u] - A_now[u]), for every cut edge at once
 (the MIB circuit track, https://arxiv.org/abs/2504.13151). The stock network runs; only the readers' inputs are computed
 here, from the stock norms and slices of the stock weights, and enter at the projections. With every edge cut the run is
-the corrupt run; with none it is the clean run, bit for bit.
+the corrupt run; with none it is the clean run, up to rounding.
 """
 
 from collections.abc import Iterator

@@ -51,12 +51,12 @@ class ActivationPatching(Method):
         total = torch.zeros(len(places), dtype=torch.float64)
         parts = list(pairs.batches(self.batch_size))
         runs = (run for part in parts for run in enumerate(self._patched(model, part, places)))
-        for unit, effect in track(runs, len(parts) * len(places), "patching units"):
-            total[unit] += float(effect)
+        for unit, patched in track(runs, len(parts) * len(places), "patching units"):
+            total[unit] += float(patched.double().sum())
         return ((clean - total) / len(pairs)).float()
 
     def _patched(self, model: Model, part: Pairs, places: tuple[Unit, ...]) -> Iterator[Tensor]:
-        """The behaviour, summed over a batch, with each unit patched in turn."""
+        """The behaviour on each pair of a batch, with each unit patched in turn."""
         with model.trace(run=False) as t, t.world("corrupt", part.corrupt_batch()):
             for site in sites_of(places):
                 model.site(site.name).save(site.name)
@@ -67,7 +67,7 @@ class ActivationPatching(Method):
                 value = t.input("value", corrupt[unit.site.name][unit.index()])
                 with t.world("clean", part.clean_batch()):
                     model.site(unit.site.name)[unit.index()] = value
-                    logit_difference(model, t, part).sum().save("m")
+                    logit_difference(model, t, part).save("m")
             graphs.append(t.graph)
             feeds.append(feed_of(t.feed, part, {}))
         for run in model.backend.run_many(graphs, feeds):
@@ -76,9 +76,9 @@ class ActivationPatching(Method):
     def _edges(self, model: Model, pairs: Pairs, mediators: Edges) -> Float[Tensor, " units"]:
         patching = EdgePatching(model, pairs, mediators, self.batch_size)
         count = patching.graph.n_edges
-        whole = next(patching(torch.ones(1, count, dtype=torch.bool))).mean()
+        whole = next(patching(torch.ones(1, count, dtype=torch.bool))).double().mean()
         runs = (run for edges in torch.arange(count).split(_SWEEP) for run in patching(_all_but_one(edges, count)))
-        return torch.stack([whole - run.mean() for run in track(runs, count, "cutting edges")])
+        return torch.stack([whole - run.double().mean() for run in track(runs, count, "cutting edges")]).float()
 
 
 def _all_but_one(edges: Int[Tensor, " circuits"], count: int) -> Bool[Tensor, "circuits edges"]:

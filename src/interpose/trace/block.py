@@ -71,6 +71,8 @@ class Trace:
 
     def __enter__(self) -> "Trace":
         """Open the block."""
+        if not self.recorder.open:
+            raise TraceError(f"{user_line()}: this block has been used. Open another: with model.trace(...) as t:")
         self._token = self.model.open(self)
         if self._first is not None:
             self._open_world("main", self._first, None)
