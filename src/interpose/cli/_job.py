@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from interpose import discovery
+from interpose import __version__, discovery
 from interpose.benchmark import Proof, ProofSettings, prove
 from interpose.cli._progress import bars
 from interpose.cli._result import Found, result_of
@@ -49,9 +49,9 @@ def locate(asked: "Locate", out: Path) -> Result:
         InterposeError: a stage failed.
         UsageError: a name or a number cannot be meant.
     """
-    _check(asked, out)
     task: Task = discovery.load("interpose.tasks", asked.task)()
     method = discovery.load("interpose.methods", asked.method)
+    _check(asked, out)
     settings = {"batch_size": asked.batch_size} if "batch_size" in method.__dataclass_fields__ else {}
     clock = Clock()
     with bars() as tell:
@@ -158,7 +158,11 @@ def _prove(asked: "Locate", model: Model, proof: Pairs, scores: Scores, kept: "K
 def _identity(asked: "Locate", model: Model) -> dict[str, Any]:
     """All that a kept measurement depends on."""
     names = ("task", "method", "examples", "proof", "counterfactual", "seed")
-    return {name: getattr(asked, name) for name in names} | {"weights": model.weights_hash, "dtype": str(model.dtype)}
+    return {name: getattr(asked, name) for name in names} | {
+        "weights": model.weights_hash,
+        "dtype": str(model.dtype),
+        "interpose": __version__,
+    }
 
 
 def _command(asked: "Locate") -> str:

@@ -67,11 +67,14 @@ class Kept(MutableMapping[str, Tensor]):
 
     def __delitem__(self, key: str) -> None:
         """Forget a measurement."""
+        if key not in self:
+            raise KeyError(key)
         self._path(key).unlink()
 
     def __iter__(self) -> Iterator[str]:
-        """The keys."""
-        return (path.stem.removeprefix("circuit-") for path in self._folder.glob("circuit-*.safetensors"))
+        """The keys of what was kept whole."""
+        keys = (path.stem.removeprefix("circuit-") for path in self._folder.glob("circuit-*.safetensors"))
+        return (key for key in keys if key in self)
 
     def __len__(self) -> int:
         """How many there are."""

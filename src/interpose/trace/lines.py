@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -22,20 +22,22 @@ def user_line() -> str:
     """The innermost line of the program that is not interpose's, torch's or a tensor helper's, as file:line."""
     frame, outermost = sys._getframe(1), ""
     while frame is not None:
-        name = frame.f_code.co_filename
-        if name.startswith(_MADE):
-            outermost = f"{name}:{frame.f_lineno}"
-        elif not _is_ours(name):
-            return f"{name}:{frame.f_lineno}"
+        whose = _whose(frame.f_code.co_filename)
+        if whose == "user":
+            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        if whose == "made":
+            outermost = f"{frame.f_code.co_filename}:{frame.f_lineno}"
         frame = frame.f_back  # type: ignore[assignment]
     return outermost
 
 
 @cache
-def _is_ours(name: str) -> bool:
+def _whose(name: str) -> Literal["user", "made", "ours"]:
+    if name.startswith(_MADE):
+        return "made"
     if name.startswith(_PACKAGE):
-        return not name.startswith(f"{_PACKAGE}/studies/")
-    return name.startswith(_TORCH) or any(part in name for part in _HELPERS)
+        return "user" if name.startswith(f"{_PACKAGE}/studies/") else "ours"
+    return "ours" if name.startswith(_TORCH) or any(part in name for part in _HELPERS) else "user"
 
 
 def try_shapes(function: Callable[..., Any], args: Any, kwargs: Any, what: str) -> Any:

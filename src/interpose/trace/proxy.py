@@ -38,6 +38,9 @@ class Origin:
     written: Any = None
 
 
+_NOTHING = torch.empty(0, device="meta")
+
+
 class Proxy(torch.Tensor):
     """A value that will exist when the block has run; see the module's text."""
 
@@ -58,8 +61,7 @@ class Proxy(torch.Tensor):
             like: a tensor without data of the same shape and type; None where the shape is not known yet.
             origin: where it may be written through to.
         """
-        bare = torch.empty(0, device="meta") if like is None else like
-        made = torch.Tensor._make_subclass(Proxy, bare)
+        made = torch.Tensor._make_subclass(Proxy, _NOTHING if like is None else like)
         vars(made).update(_trace=trace, _ref=ref, _shape_of=like, _origin=origin)
         return made
 
