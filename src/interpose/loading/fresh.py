@@ -5,7 +5,8 @@ from typing import Any
 
 from interpose.errors import LoadError
 from interpose.loading.attention import adapter
-from interpose.trace.model import Model, ModelInfo
+from interpose.trace.info import ModelInfo
+from interpose.trace.model import Model
 
 _ALIASES = {
     "gpt-2": "gpt2",

@@ -6,7 +6,8 @@ import torch
 
 from interpose.errors import LoadError
 from interpose.loading.attention import adapter
-from interpose.trace.model import Model, ModelInfo
+from interpose.trace.info import ModelInfo
+from interpose.trace.model import Model
 
 
 def wrap(module: torch.nn.Module, tokenizer: Any = None) -> Model:

@@ -15,7 +15,8 @@ from interpose.errors import LoadError
 from interpose.loading.attention import adapter
 from interpose.loading.cards import cards
 from interpose.loading.placement import Placement, placement
-from interpose.trace.model import Model, ModelInfo
+from interpose.trace.info import ModelInfo
+from interpose.trace.model import Model
 
 _HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 

@@ -20,6 +20,7 @@ from interpose.trace.positions import Padding, place_index
 from interpose.trace.proxy import Origin, Proxy, known_shape
 from interpose.trace.recorder import Recorder
 from interpose.trace.shapes import shape_of_call
+from interpose.trace.weights import weight_at, weight_paths
 from interpose.trace.writing import check_site, site_value
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Trace:
     def __init__(self, model: "Model", batch: Batch | None, run: bool) -> None:
         """Nothing is recorded before the block is entered."""
         self.model, self.device = model, model.device
-        self.recorder = Recorder(model.weight_paths)
+        self.recorder = Recorder(lambda: weight_paths(model.network))
         self.saved: dict[str, Any] = {}
         self._run, self._first = run, batch
         self._worlds: dict[str, World] = {}
@@ -141,7 +142,7 @@ class Trace:
 
     def weight(self, path: str) -> Any:
         """A parameter or buffer of the model, by path, as a value of the block."""
-        weight = self.model.weight_at(path)
+        weight = weight_at(self.model, path)
         return Proxy.make(self, self.recorder.constant(weight), torch.empty_like(weight, device="meta"))
 
     def read(self, site: Site) -> Any:

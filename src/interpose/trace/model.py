@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from contextvars import ContextVar, Token
-from dataclasses import dataclass
 from typing import Any, final
 
 import torch
@@ -14,30 +13,11 @@ from interpose.graph.sites import standard
 from interpose.models import Dims, Family, find
 from interpose.trace.access import Call, Layers, Module, Part, other_name
 from interpose.trace.block import Trace
+from interpose.trace.info import ModelInfo
 from interpose.trace.lines import user_line
 from interpose.trace.shapes import Shapes
 from interpose.trace.tokens import make_batch, tokens
-from interpose.trace.weights import hash_of, named_weights, projection
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """Where a model came from.
-
-    Attributes:
-        name: what the user asked for.
-        source: `wheel`, `hub`, `folder`, `wrap` or `build`.
-        note: what a reader of its results should know, such as "4-bit, dequantised".
-        licence: its licence, where known.
-        weights_hash: sha256 of its weights file, or empty.
-    """
-
-    name: str
-    source: str
-    note: str = ""
-    licence: str = ""
-    weights_hash: str = ""
-
+from interpose.trace.weights import hash_of, module_at, projection
 
 _ATTRIBUTES = "network tokenizer info config family dims backend layers call norm shapes"
 
@@ -266,24 +246,6 @@ class Model:
         """Close the open block."""
         self._open.reset(token)
 
-    def weight_paths(self) -> dict[int, str]:
-        """The path of every parameter and buffer, by identity."""
-        return {id(weight): path for path, weight in named_weights(self.network)}
-
-    def weight_at(self, path: str) -> torch.Tensor:
-        """A parameter or buffer by path."""
-        found = dict(named_weights(self.network)).get(path)
-        if found is None:
-            raise SiteError(
-                f"{user_line()}: {self.info.name} has no weight at {path!r}. model.network prints its parts."
-            )
-        return found
-
     def module_at(self, path: str) -> torch.nn.Module:
-        """A module by path."""
-        try:
-            return self.network.get_submodule(path)
-        except AttributeError as error:
-            raise SiteError(
-                f"{user_line()}: {self.info.name} has no module at {path!r}. {self.backend.nearest(path)}"
-            ) from error
+        """A module by path; raises SiteError, naming the nearest, where there is none."""
+        return module_at(self, path)

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from interpose.errors import SiteError
+from interpose.trace.lines import user_line
+
 if TYPE_CHECKING:
     from interpose.trace.model import Model
 
@@ -14,6 +17,37 @@ def named_weights(network: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]
     """Every buffer and parameter with its path; a tied one once."""
     yield from network.named_buffers()
     yield from network.named_parameters()
+
+
+def weight_paths(network: torch.nn.Module) -> dict[int, str]:
+    """The path of every parameter and buffer, by identity."""
+    return {id(weight): path for path, weight in named_weights(network)}
+
+
+def weight_at(model: "Model", path: str) -> torch.Tensor:
+    """A parameter or buffer by path.
+
+    Raises:
+        SiteError: there is none.
+    """
+    found = dict(named_weights(model.network)).get(path)
+    if found is None:
+        raise SiteError(f"{user_line()}: {model.info.name} has no weight at {path!r}. model.network prints its parts.")
+    return found
+
+
+def module_at(model: "Model", path: str) -> torch.nn.Module:
+    """A module by path.
+
+    Raises:
+        SiteError: there is none; the message lists the nearest.
+    """
+    try:
+        return model.network.get_submodule(path)
+    except AttributeError as error:
+        raise SiteError(
+            f"{user_line()}: {model.info.name} has no module at {path!r}. {model.backend.nearest(path)}"
+        ) from error
 
 
 def hash_of(network: torch.nn.Module) -> str:
