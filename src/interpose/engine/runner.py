@@ -9,9 +9,10 @@ import torch
 from interpose.engine.attention import Attention
 from interpose.engine.generation import Continuation, even_cache
 from interpose.engine.plan import Plan
+from interpose.engine.saved import Overwritten
 from interpose.engine.structures import copied, moved
 from interpose.engine.taps import TappedView
-from interpose.engine.values import Overwritten, Values
+from interpose.engine.values import Values
 from interpose.engine.world import World
 from interpose.engine.world_plan import WorldPlan
 from interpose.errors import InterposeError, RunError

@@ -149,10 +149,11 @@ class Model:
     def batch(self, *inputs: Any, **kwargs: Any) -> Batch:
         """What a world is given, from prompts, messages, token ids or the module's own arguments."""
         settings, others = split(kwargs)
-        if len(inputs) == 1 and is_chat(inputs[0]):
-            inputs = (chat(self, [inputs[0]]),)
-        elif len(inputs) == 1 and isinstance(inputs[0], list) and inputs[0] and all(map(is_chat, inputs[0])):
-            inputs = (chat(self, inputs[0]),)
+        only = inputs[0] if len(inputs) == 1 and isinstance(inputs[0], list) else None
+        if only and is_chat(only):
+            inputs = (chat(self, [only]),)
+        elif only and all(map(is_chat, only)):
+            inputs = (chat(self, only),)
         made = make_batch(self, inputs, others)
         return replace(made, generation=generation(self, settings)) if settings else made
 

@@ -91,16 +91,10 @@ def _asked(model: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     for name, site in _CAPTURES.items():
         if kwargs.get(name):
             raise TraceError(f"{user_line()}: {name} makes transformers put hooks on the network. Read {site} instead.")
-    off = {name: False for name in _CAPTURES if _plain(model.config, name)}
+    # The configs of transformers answer every attribute in Python; this asks what they hold.
+    held = object.__getattribute__(model.config, "__dict__")
+    off = {name: False for name in _CAPTURES if held.get(name) or held.get(f"_{name}")}
     return {**off, **kwargs}
-
-
-def _plain(config: Any, name: str) -> Any:
-    # The configs of transformers answer every attribute in Python; this asks the object itself.
-    try:
-        return object.__getattribute__(config, name)
-    except AttributeError:
-        return None
 
 
 def _with_mask(kwargs: dict[str, Any]) -> Batch:
