@@ -80,13 +80,17 @@ class Reading:
         batch = Batch.of_tokens(torch.zeros(1, 2, dtype=torch.long), torch.ones(1, 2))
         with self._model.trace(batch, run=False) as block:
             for name, site in self.sites.items():
-                if site.part:
-                    self._model.module_at(site.name)
-                value = block.read(site)
+                value = self._value(site)
                 if self._last and site.axes is not None:
                     value = value[(*[slice(None)] * site.axes.index("P"), -1)]
                 value.save(name)
         return block.graph
+
+    def _value(self, site: Site) -> Any:
+        if not site.part:
+            return self._model.site(site.name)
+        module = self._model.module(site.name)
+        return getattr(module if site.call is None else module.call(site.call), site.part)
 
     def rows(self, batches: list[tuple[int, Fed]]) -> Iterator[dict[str, Tensor]]:
         """Run the network on batches.
