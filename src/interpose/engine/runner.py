@@ -8,7 +8,7 @@ import torch
 
 from interpose.engine.attention import Attention
 from interpose.engine.generation import Continuation, even_cache
-from interpose.engine.memory import LESS, is_out_of_memory
+from interpose.engine.memory import with_advice
 from interpose.engine.plan import Plan
 from interpose.engine.structures import copied, moved
 from interpose.engine.taps import TappedView
@@ -93,11 +93,10 @@ class Runner:
         try:
             return self._once(feed, device)
         except InterposeError as error:
-            said = RunError(f"{error}\n{LESS}") if is_out_of_memory(error.__cause__) else error
             # Where in the engine it was raised says nothing of the user's program; what failed below is the cause.
-            raise said.with_traceback(None) from error.__cause__
+            raise with_advice(error).with_traceback(None) from error.__cause__
         except torch.OutOfMemoryError as error:  # while inputs were brought to the device
-            raise RunError(f"{self.plan.worlds[0].world.at}: {error}\n{LESS}") from error
+            raise with_advice(RunError(f"{self.plan.worlds[0].world.at}: {error}"), error) from error
 
     def _once(self, feed: Feed, device: torch.device) -> dict[str, Any]:
         values = Values(self.plan, feed, self._network, device, self._copies)

@@ -133,20 +133,17 @@ class Model:
         return Trace(self, self.batch(*inputs, max_new_tokens=max_new_tokens, **kwargs), run)
 
     def cache(self, prompts: Any, sites: str | Sequence[str], out: str | PathLike[str], **options: Any) -> Activations:
-        """Stream the activations of many prompts to a folder, as a data set; cut off, the same call goes on.
+        """Stream activations to a folder, as a data set; where it was cut off, the same call goes on.
 
         Args:
-            prompts: texts, token ids or a batch of them; any iterable, which may be larger than memory.
+            prompts: texts, or token ids; any iterable, which may be larger than memory.
             sites: names such as `layers.5.output`, or `module("path").output`.
             out: the folder.
-            **options: `batch_size=16`, `positions="all"` or `"last"`, `dtype=None` (the network's own), `"float16"`,
-                `"bfloat16"` or `"float32"`, `shard_bytes=2**28`, `progress=True`.
+            **options: `batch_size=16`, `positions="all"` (or `"last"`), `dtype=None` (or `"float16"`, `"bfloat16"`,
+                `"float32"`), `shard_bytes=2**28`, `progress=True`.
 
         Returns:
             the data set; `ip.Activations.load(out)` opens it again.
-
-        Raises:
-            DataError: the folder holds something else, or was begun with other settings, or the disk is full.
         """
         return cache(self, prompts, sites, out, options)
 
@@ -240,8 +237,8 @@ class Model:
         if self.family is None:
             kind = getattr(self.config, "model_type", None) or type(self.network).__name__
             raise SiteError(
-                f"{self.info.name} is of a kind without a table ({kind}), so standard names such as "
-                'layers[0].output have no meaning for it. Reach its parts by path: model.module("path.of.module").output.'
+                f"{self.info.name} is of a kind without a table ({kind}), so standard names such as layers[0].output "
+                'have no meaning for it. Reach its parts by path: model.module("path.of.module").output.'
             )
         return self.family
 
