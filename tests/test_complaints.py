@@ -332,7 +332,7 @@ def test_a_wrong_index_is_said_in_one_line_that_begins_with_the_users(
         frames = traceback.extract_tb(raised.value.__traceback__)
         frames = [frame for frame in frames if "/jaxtyping/" not in frame.filename]  # in tests only
         assert not [frame for frame in frames if "site-packages" in frame.filename]
-        assert len(frames) <= 10
+        assert len(frames) <= 12
 
 
 def test_gradients_are_there_in_two_worlds_and_for_several_prompts(net: ip.Model) -> None:
