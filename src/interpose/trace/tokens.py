@@ -28,10 +28,23 @@ def tokens(tokenizer: Any, prompts: str | Sequence[str]) -> Batch:
     rows = [tokenizer(text)["input_ids"] for text in texts]
     if not all(rows):
         raise TraceError(f"{user_line()}: an empty prompt has no tokens; write at least one character.")
+    return padded(rows, tokenizer)
+
+
+def padded(rows: Sequence[Sequence[int]], tokenizer: Any = None) -> Batch:
+    """Token ids of several prompts as one batch, padded on the left.
+
+    Args:
+        rows: the ids of each prompt, none of them empty.
+        tokenizer: knows which token is for padding; without one it is 0, which nothing looks at.
+
+    Returns:
+        a batch of shape [prompt, position].
+    """
     length = max(len(row) for row in rows)
-    candidates = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+    candidates = (getattr(tokenizer, "pad_token_id", None), getattr(tokenizer, "eos_token_id", None), 0)
     pad = next(token for token in candidates if token is not None)
-    ids = torch.tensor([[pad] * (length - len(row)) + row for row in rows])
+    ids = torch.tensor([[pad] * (length - len(row)) + list(row) for row in rows])
     mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows])
     return Batch.of_tokens(ids, mask)
 
