@@ -4,3 +4,4 @@ from interpose.graph import Batch as Batch
 from interpose.trace.block import Trace as Trace, grad as grad
 from interpose.trace.info import ModelInfo as ModelInfo
 from interpose.trace.model import Model as Model
+from interpose.trace.prompts import Beside as Beside, Tokens as Tokens

@@ -15,6 +15,7 @@ from interpose.trace.access import Call, Layers, Module, Part, other_name
 from interpose.trace.block import Trace
 from interpose.trace.info import ModelInfo
 from interpose.trace.lines import user_line
+from interpose.trace.prompts import Tokens
 from interpose.trace.shapes import Shapes
 from interpose.trace.tokens import make_batch, tokens
 from interpose.trace.weights import hash_of, module_at, projection
@@ -103,14 +104,15 @@ class Model:
         """
         return Trace(self, self.batch(*inputs, **kwargs) if inputs or kwargs else None, run)
 
-    def tokens(self, prompts: str | Sequence[str]) -> Batch:
+    def tokens(self, prompts: str | Sequence[str]) -> Tokens:
         """Tokenise prompts, padded on the left.
 
         Args:
             prompts: one or several.
 
         Returns:
-            a batch with `input_ids`, `attention_mask` and `position_ids`, each [prompt, position].
+            the tokens, which print as a table: `.ids` and `.mask` [prompt, position], `.texts`, `.position(text)`. A
+            block takes them in place of the prompts.
         """
         if self.tokenizer is None:
             raise TraceError(

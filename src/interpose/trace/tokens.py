@@ -8,9 +8,10 @@ import torch
 from interpose.errors import TraceError
 from interpose.graph import Batch
 from interpose.trace.lines import user_line
+from interpose.trace.prompts import Tokens
 
 
-def tokens(tokenizer: Any, prompts: str | Sequence[str]) -> Batch:
+def tokens(tokenizer: Any, prompts: str | Sequence[str]) -> Tokens:
     """Tokenise prompts one by one and pad them on the left; the tokenizer object is not changed.
 
     Args:
@@ -18,7 +19,7 @@ def tokens(tokenizer: Any, prompts: str | Sequence[str]) -> Batch:
         prompts: one or several texts.
 
     Returns:
-        a batch of shape [prompt, position].
+        the tokens [prompt, position].
     """
     texts = [prompts] if isinstance(prompts, str) else list(prompts)
     if not texts:
@@ -30,12 +31,12 @@ def tokens(tokenizer: Any, prompts: str | Sequence[str]) -> Batch:
     candidates = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
     pad = next(token for token in candidates if token is not None)
     ids = torch.tensor([[pad] * (length - len(row)) + row for row in rows])
-    mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows])
-    return Batch.of_tokens(ids, mask)
+    mask = torch.tensor([[False] * (length - len(row)) + [True] * len(row) for row in rows])
+    return Tokens(ids, mask, tuple(texts), tokenizer)
 
 
 def make_batch(model: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Batch:
-    """A batch from prompts, token ids, a batch, or a module's own arguments.
+    """A batch from prompts, tokens, token ids, a batch, or a module's own arguments.
 
     Args:
         model: the model that will be called.
@@ -46,11 +47,12 @@ def make_batch(model: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -
         the batch.
     """
     only = inputs[0] if len(inputs) == 1 else None
+    if isinstance(only, str) or (isinstance(only, list | tuple) and only and all(isinstance(t, str) for t in only)):
+        only = model.tokens(only)
+    if isinstance(only, Tokens):
+        only = only.batch
     if isinstance(only, Batch):
         return Batch(only.args, {**only.kwargs, **_asked(model, kwargs)})
-    if isinstance(only, str) or (isinstance(only, list | tuple) and only and all(isinstance(t, str) for t in only)):
-        batch = model.tokens(only)
-        return Batch(batch.args, {**batch.kwargs, **_asked(model, kwargs)})
     if isinstance(only, Mapping):
         return make_batch(model, (), {**only, **kwargs})
     if model.family is None:
