@@ -51,24 +51,26 @@ def table(
     return f'<div style="overflow-x:auto">{whole}</div>'
 
 
-def bars(values: Sequence[tuple[str, float]], width: int = 260, height: int = 12) -> str:
+def bars(values: Sequence[tuple[str, float]], width: int = 260) -> str:
     """A small picture: one horizontal bar a value, to the right where positive, to the left where negative.
 
     Args:
-        values: names and numbers; a name is shown when its bar is pointed at.
-        width: pixels.
-        height: pixels of one bar with its gap.
+        values: names and numbers.
+        width: pixels that the bars may take, beside their names.
     """
     largest = max((abs(value) for _, value in values), default=0.0) or 1.0
-    zero = width / 2 if any(value < 0 for _, value in values) else 0.0
-    room = width - zero
+    left = 7.0 * max((len(name) for name, _ in values), default=0) + 12
+    zero = left + (width / 2 if any(value < 0 for _, value in values) else 0.0)
+    room = left + width - zero
     drawn = []
     for number, (name, value) in enumerate(values):
-        size = room * abs(value) / largest
+        size, top = room * abs(value) / largest, 15 * number
         start, colour = (zero - size, "#c2500a") if value < 0 else (zero, "#1d5fbf")
         drawn.append(
-            f'<rect x="{start:.1f}" y="{number * height + 1}" width="{max(size, 0.5):.1f}" height="{height - 3}" '
-            f'fill="{colour}"><title>{text(f"{name} {value:+.4g}")}</title></rect>'
+            f"<g><title>{text(f'{name} {value:+.4g}')}</title>"
+            f'<text x="{left - 8:.0f}" y="{top + 11}" text-anchor="end" fill="currentColor">{text(name)}</text>'
+            f'<rect x="{start:.1f}" y="{top + 2}" width="{max(size, 0.5):.1f}" height="11" fill="{colour}"/></g>'
         )
-    size = f'width="{width}" height="{height * len(values)}"'
-    return f'<svg {size} role="img" xmlns="http://www.w3.org/2000/svg">{"".join(drawn)}</svg>'
+    size = f'width="{left + width:.0f}" height="{15 * len(values)}"'
+    style = f"{MONO};font-size:11px"
+    return f'<svg {size} style="{style}" role="img" xmlns="http://www.w3.org/2000/svg">{"".join(drawn)}</svg>'

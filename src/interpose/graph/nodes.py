@@ -220,6 +220,11 @@ class Graph:
 
         return show(self)
 
+    def _repr_html_(self) -> str:
+        from interpose.graph.show import show_html
+
+        return show_html(self)
+
 
 def _literals(value: Any) -> Iterator[str]:
     """Every number inside an argument, as text."""

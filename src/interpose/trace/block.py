@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 import torch
 
 from interpose.errors import TraceError
-from interpose.graph import Batch, Feed, Graph, World
+from interpose.graph import Batch, Feed, Graph, World, markup
 from interpose.graph.nodes import Call, Gradient, Input, Read, Ref, Save, Write
 from interpose.graph.sites import Site
 from interpose.trace.dispatch import answer
@@ -93,6 +93,12 @@ class Trace:
                 if "_trace" in proxy.__dict__:  # one saved under two names has become its tensor already
                     become(proxy, self.saved[name])
         self.recorder.failed = False
+
+    def _repr_html_(self) -> str:
+        graph = getattr(self, "graph", None)
+        if graph is None:
+            return markup.title(f"a block of {self.model.info.name} that has not ended")
+        return markup.title(f"a block of {self.model.info.name}") + graph._repr_html_()
 
     @contextmanager
     def world(self, name: str, *inputs: Any, base: str | None = None, **kwargs: Any) -> Iterator[None]:
