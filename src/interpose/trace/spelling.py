@@ -5,6 +5,7 @@ from typing import Any
 from unicodedata import combining, east_asian_width
 
 BLANK, NEWLINE, TAB = "\N{MIDDLE DOT}", "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}", "\N{RIGHTWARDS ARROW TO BAR}"
+OPEN_BOX = "\N{OPEN BOX}"
 _PIECE = "\N{LOWER ONE EIGHTH BLOCK}"
 
 
@@ -31,7 +32,12 @@ def spelled(tokenizer: Any, token: int) -> str:
 
 
 def visible(text: str) -> str:
-    """A text on one line: blanks as dots, line ends and tabs as arrows, other characters without a shape as escapes."""
+    """A text on one line: blanks as dots, line ends and tabs as arrows, other characters without a shape as escapes.
+
+    A text of blanks alone is shown as open boxes, which nobody takes for full stops.
+    """
+    if text and not text.strip(" "):
+        return OPEN_BOX * len(text)
     signs = {" ": BLANK, "\n": NEWLINE, "\t": TAB}
     shown = "".join(signs.get(c) or (c if c.isprintable() else c.encode("unicode_escape").decode()) for c in text)
     return shown or "''"
