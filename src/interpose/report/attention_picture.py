@@ -103,12 +103,12 @@ class AttentionPicture:
                 axes.set_xticks(ticks, names if number + across >= many else [], rotation=90)
                 axes.tick_params(labelsize=6.5, pad=2)
                 paper.part(axes, *((count, count) if count <= _NAMED else (0, 0)))
-            notes = [f"Prompt: {paper.drawable(self.tokens.prompts[0]).replace('·', ' ')}"]
+            notes = [f"Prompt: {paper.sentence(self.tokens.prompts[0])}"]
             named = "named" if count <= _NAMED else "numbered"
             notes.append(f"Each row: one token, and how much it looks at each of the tokens {named} below.")
             paper.heading(figure, margin, self._title(), notes)
             place = (margin + across * (side + gap) - gap + 0.16, high - top - min(side, 2.2), min(side, 2.2))
-            paper.scale(figure, drawn, place, "attention", [0, 0.05, 0.25, 0.5, 1])
+            paper.scale(figure, drawn, place, "attention", [0.0, 0.05, 0.25, 0.5, 1.0])
         return figure
 
     def _names(self) -> tuple[list[str], int]:

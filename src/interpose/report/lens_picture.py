@@ -1,8 +1,8 @@
 """The logit lens: what each layer would say next, if the model stopped there.
 
 Every layer's output goes through the model's own final norm and unembedding ("interpreting GPT: the
-logit lens", https://www.lesswrong.com/posts/AcKRB8wDpdaN6v6ru). It shows what can be read there so, and no more: what the
-model uses of it is for an intervention to say.
+logit lens", https://www.lesswrong.com/posts/AcKRB8wDpdaN6v6ru). It shows what can be read there so, and no more: what
+the model uses of it is for an intervention to say.
 """
 
 import shutil
@@ -83,7 +83,8 @@ class LensPicture:
         names = [
             f"<th>{i}<br/>{markup.text(visible(self.tokens.texts[0][i]))}</th>" for i in range(first, first + shown)
         ]
-        notes = "".join(f'<div style="opacity:.75">{markup.text(note)}</div>' for note in self._notes(shown))
+        said = [f"Prompt: {self.tokens.prompts[0]}", *self._notes(shown)]
+        notes = "".join(f'<div style="opacity:.75">{markup.text(note)}</div>' for note in said)
         foot = f"<tfoot><tr><th></th>{''.join(names)}</tr></tfoot>"
         style = f"{markup.MONO};font-size:12px;white-space:pre;text-align:center"
         table = f'<table style="{style}" cellspacing="1" cellpadding="3"><tbody>{"".join(rows)}</tbody>{foot}</table>'
@@ -105,7 +106,7 @@ class LensPicture:
         prompt = self.tokens.texts[0]
         shown = min(len(prompt), _MOST)
         cells = [row[-shown:] for row in self.table]
-        notes = [f"Prompt: {paper.drawable(self.tokens.prompts[0]).replace('·', ' ')}", *self._notes(shown)]
+        notes = [f"Prompt: {paper.sentence(self.tokens.prompts[0])}", *self._notes(shown)]
         notes[1] = (
             "Each cell: the likeliest next token after that layer; colour: its probability; bold: the last layer's."
         )
@@ -127,7 +128,7 @@ class LensPicture:
             paper.part(axes, shown, len(cells))
             paper.heading(figure, left, self._title(), notes)
             place = (left + wide + 0.16, low + high - min(high, 2.2), min(high, 2.2))
-            paper.scale(figure, drawn, place, "probability of the token", [0, 0.25, 0.5, 0.75, 1])
+            paper.scale(figure, drawn, place, "probability of the token", [0.0, 0.25, 0.5, 0.75, 1.0])
         return figure
 
     def _write(self, axes: Any, cells: Sequence[Sequence[Cell]], room: float) -> None:
@@ -204,7 +205,8 @@ def lens(model: Model, prompt: str | Tokens, target: str | None = None) -> LensP
                 kept["rank"].append((logits > logits[:, number : number + 1]).sum(-1) + 1)
         for name, found in kept.items():
             if found:
-                torch.stack(found).save(name)
+                stacked: Any = torch.stack(found)
+                stacked.save(name)
     saved = {name: t.saved[name].tolist() for name in t.saved}
     spelling = {token: spelled(model.tokenizer, token) for row in saved["token"] for token in row}
     ranks = saved.get("rank") or [[None] * len(row) for row in saved["token"]]

@@ -26,7 +26,7 @@ from interpose.trace.spelling import visible
 INK, SOFT, HAIR = "#1b1f24", "#565d66", "#dfe2e6"
 BLUES = LinearSegmentedColormap.from_list("blues", ["#f6f8fb", "#c3d7f2", "#6d9fe0", "#1d5fbf", "#123f80"])
 _FAMILY = "DejaVu Sans"  # it comes with matplotlib, so pictures look alike everywhere
-_LETTERING = {
+_LETTERING: dict[Any, Any] = {
     "font.family": _FAMILY,
     "font.size": 8.0,
     "text.parse_math": False,
@@ -65,6 +65,11 @@ def drawable(text: str) -> str:
     """A text with blanks and line ends made visible, and escapes for characters that the font does not have."""
     known = _glyphs()
     return "".join(c if ord(c) in known else c.encode("unicode_escape").decode() for c in visible(text))
+
+
+def sentence(text: str) -> str:
+    """The same for a whole text, whose blanks stay blanks."""
+    return " ".join(drawable(part) if part else "" for part in text.split(" "))
 
 
 def fitted(text: str, room: float, size: float, smallest: float = 5.0) -> tuple[str, float]:
