@@ -127,6 +127,7 @@ def test_notebooks_show_tables_and_names_stay_text() -> None:
 # ------------------------------------------------------------------------------------------------ as a model
 
 
+@pytest.mark.parametrize("pairs", ["ragged"], indirect=True)
 def test_a_full_circuit_is_the_plain_model(variant: str, make: Make, pairs: Pairs) -> None:
     model = make(variant)
     with model.trace(pairs.clean_batch()):
@@ -136,6 +137,7 @@ def test_a_full_circuit_is_the_plain_model(variant: str, make: Make, pairs: Pair
     assert (logits - wanted)[real].abs().max() <= 1e-5 * max(1.0, float(wanted.abs().max()))
 
 
+@pytest.mark.parametrize("pairs", ["ragged"], indirect=True)
 def test_without_its_outgoing_edges_a_head_is_a_head_of_zeros_or_of_its_mean(
     variant: str, make: Make, pairs: Pairs
 ) -> None:
@@ -157,6 +159,7 @@ def test_without_its_outgoing_edges_a_head_is_a_head_of_zeros_or_of_its_mean(
         assert (found - plain(model, pairs))[pairs.mask].abs().max() > 1e-3 * scale
 
 
+@pytest.mark.parametrize("variant", ["gpt2", "neox", "gemma3"])
 def test_zeros_are_what_a_corrupt_world_of_zeros_gives(variant: str, make: Make, even: Pairs) -> None:
     model = make(variant)
     corrupt = even.corrupt_tokens.clone()

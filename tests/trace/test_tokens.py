@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 import interpose as ip
 from interpose.errors import TraceError
+from interpose.graph import markup
 from interpose.trace import Tokens
 from interpose.trace.spelling import visible
 
@@ -112,6 +113,7 @@ def test_what_has_no_shape_is_shown_as_an_escape_and_cannot_steer_a_terminal() -
     assert visible("\x1b[31m") == "\\x1b[31m"
     assert visible("a\u202eb") == "a\\u202eb"
     assert visible("") == "''"
+    assert visible("  ") == "␣␣", "blanks alone are not taken for full stops"
 
 
 def test_several_prompts_print_aligned_on_the_right_and_counted_from_their_own_first(
@@ -121,7 +123,7 @@ def test_several_prompts_print_aligned_on_the_right_and_counted_from_their_own_f
     index, texts, _ = lines[2:5]
     assert lines[0] == "2 prompts, padded on the left"
     assert index.split() == ["prompt", "0", "0", "1", "2", "3", "4"]
-    assert texts.split() == ["·John", "·", "a", "n", "d"]
+    assert texts.split() == ["·John", "␣", "a", "n", "d"]
     assert lines[5].split() == ["prompt", "1", "0"]
     assert lines[6].split() == ["·Mary"]
     assert len(lines[5]) == len(lines[2]), "the last tokens stand in one column"
@@ -227,4 +229,13 @@ def test_a_notebook_shows_tables_in_which_text_stays_text(read: Callable[..., To
         assert not {"script", "img"} & set(page.tags)
         assert any("".join(row[1:]).startswith("<script>alert(") for row in page.rows)
     assert page.marked == ["1", "2"]
+
+
+def test_a_notebook_shows_a_block_by_its_graph(model: ip.Model) -> None:
+    with model.trace("the cat sat") as t:
+        assert "that has not ended" in t._repr_html_()
+        model.layers[1].output.save("<b>")
+    shown = t._repr_html_()
+    assert markup.text(str(t.graph).splitlines()[1].strip()) in shown
+    assert "&lt;b&gt;" in shown and "<b>" not in shown
     assert Cells(read("John")._repr_html_()).rows[1] == ["token", "John"]
