@@ -229,6 +229,7 @@ def test_a_notebook_shows_tables_in_which_text_stays_text(read: Callable[..., To
         assert not {"script", "img"} & set(page.tags)
         assert any("".join(row[1:]).startswith("<script>alert(") for row in page.rows)
     assert page.marked == ["1", "2"]
+    assert Cells(read("John")._repr_html_()).rows[1] == ["token", "John"]
 
 
 def test_a_notebook_shows_a_block_by_its_graph(model: ip.Model) -> None:
@@ -238,4 +239,3 @@ def test_a_notebook_shows_a_block_by_its_graph(model: ip.Model) -> None:
     shown = t._repr_html_()
     assert markup.text(str(t.graph).splitlines()[1].strip()) in shown
     assert "&lt;b&gt;" in shown and "<b>" not in shown
-    assert Cells(read("John")._repr_html_()).rows[1] == ["token", "John"]
