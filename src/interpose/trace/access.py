@@ -236,6 +236,13 @@ class Call:
         return self.module(self._model.table().unembed, value)
 
 
+def site_of_model(site: Site, doc: str) -> property:
+    """A property of a Model that reads and writes a site of the whole model."""
+    return property(
+        lambda model: model.running().read(site), lambda model, value: model.running().write(site, value), doc=doc
+    )
+
+
 def other_name(model: "Model", name: str) -> Any:
     """What an attribute that a Model does not have may mean.
 
