@@ -60,7 +60,7 @@ def test_friendly_names(alias: str, kind: str) -> None:
         ("gpt2", {"heads": 4, "kv_heads": 2}, "A gpt2 config has no 'kv_heads'."),
         ("gpt2", {"width": 30, "heads": 4, "head_width": 8}, "A gpt2 config has no 'head_width'."),
         ("gpt2", {"width": 30, "heads": 4, "layers": 1, "vocab": 20}, "No gpt2 can be made with {'width': 30"),
-        ("vit", {"layers": 1}, "No vit can be made with {'layers': 1}: Unrecognized configuration class"),
+        ("clip", {}, "No clip can be made with {}: Unrecognized configuration class"),
     ],
 )
 def test_what_cannot_be_made_is_said(family: str, config: dict[str, Any], text: str) -> None:

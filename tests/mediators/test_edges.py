@@ -67,7 +67,7 @@ def test_keys_normed_together_cannot_be_told_apart(make: Callable[..., ip.Model]
     with pytest.raises(SearchError) as failure:
         Edges().units(model, 6)
     assert str(failure.value) == (
-        "This model's key norm spans all key heads at once, so query heads that share a key cannot be cut apart. "
+        "This family norms all keys together, so query heads that share a key cannot be cut apart. "
         "Write Edges(grouped=True)."
     )
     assert len(Edges(grouped=True).units(model, 6)) > 0

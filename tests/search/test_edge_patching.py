@@ -148,7 +148,7 @@ def test_keys_that_are_normed_together_can_be_cut_only_together(make: Make, pair
     with pytest.raises(SearchError) as failure:
         EdgePatching(model, pairs)
     assert str(failure.value) == (
-        "This model's key norm spans all key heads at once, so query heads that share a key cannot be cut apart. "
+        "This family norms all keys together, so query heads that share a key cannot be cut apart. "
         "Write Edges(grouped=True)."
     )
     patching = EdgePatching(model, pairs, Edges(grouped=True))

@@ -33,6 +33,11 @@ class Dims:
     vocab: int
     parallel: bool = False
 
+    @property
+    def blocks(self) -> tuple[int, int, int]:
+        """Widths of all queries, all keys and all values."""
+        return self.heads * self.head_width, self.kv_heads * self.head_width, self.kv_heads * self.head_width
+
 
 @dataclass(frozen=True)
 class Place:
@@ -43,6 +48,7 @@ class Place:
         side: its `input`, its `output`, or the `attention` function it calls.
         form: how the standard tensor is cut out of what is found there; the engine has one lens a form.
         part: for fused projections, which of three.
+        blocks: for projections fused in blocks, the width of each.
         heads: for head-shaped sites, the length of the head axis.
         also: other places that the form needs, by role.
         kernel: for keys and values shared by several query heads, the attention module that must cope when a write
@@ -55,6 +61,7 @@ class Place:
     side: Literal["input", "output", "inputs", "attention"]
     form: str = "plain"
     part: int = 0
+    blocks: tuple[int, ...] = ()
     heads: int = 0
     also: tuple[tuple[str, "Place"], ...] = ()
     kernel: str = ""

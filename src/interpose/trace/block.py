@@ -164,7 +164,7 @@ class Trace:
         if held is not None and held.last == ref:
             return  # `site += v` hands the changed value back to the site it has already been written to
         if shape is not None and value._shape_of is not None:
-            check_site(site, shape, value._shape_of, self.model.table().wide_key_norm)
+            check_site(site, shape, value._shape_of, self.model.table().fixed(site.local, self.model.sizes()))
         self.note_write(site, world, ref)
 
     def call(self, path: str, values: tuple[Any, ...]) -> Any:

@@ -87,26 +87,34 @@ class Shapes:
         if site.part:
             return None
         self._model.table()
-        given = batch.kwargs.get("input_ids", batch.kwargs.get("inputs_embeds"))
-        if given is None:
-            raise TraceError(
-                f"{user_line()}: {site} needs token ids; this world was given "
-                f"{sorted(batch.kwargs) or 'positional inputs'}."
-            )
         kept = batch.kwargs.get("logits_to_keep", 0)
-        key = site, given.shape[:2], kept if isinstance(kept, int) else 0, self._model.dtype
+        key = site, self._extent(site, batch), kept if isinstance(kept, int) else 0, self._model.dtype
         if key not in self._standard:
             self._standard[key] = self._made(*key)
         return self._standard[key]
 
-    def _made(self, site: Site, given: torch.Size, kept: int, dtype: torch.dtype) -> torch.Tensor:
+    def _extent(self, site: Site, batch: Batch) -> tuple[int, int]:
+        """How many rows and positions a batch has."""
+        table = self._model.table()
+        images = table.reads == "pixels"
+        given = batch.kwargs.get("pixel_values" if images else "input_ids", batch.kwargs.get("inputs_embeds"))
+        if given is None:
+            raise TraceError(
+                f"{user_line()}: {site} needs {'pixel_values' if images else 'token ids'}; this world was given "
+                f"{sorted(batch.kwargs) or 'positional inputs'}."
+            )
+        length = table.positions(self._model.config, *given.shape[-2:]) if images else given.shape[1]
+        return given.shape[0], length
+
+    def _made(self, site: Site, given: tuple[int, int], kept: int, dtype: torch.dtype) -> torch.Tensor:
         dims, (rows, length) = self._model.sizes(), given
         place_of(site, self._model.family, dims)
         if site.name == "logits" and kept:
             length = min(length, kept)
         sizes = {"B": rows, "P": length, "H": dims.heads, "K": dims.kv_heads, "D": dims.head_width}
         sizes |= {"M": dims.width, "F": dims.neurons, "V": dims.vocab}
-        return torch.empty([sizes[axis] for axis in site.axes or ()], dtype=dtype, device="meta")
+        axes = self._model.table().logit_axes.split() if site.name == "logits" else site.axes or ()
+        return torch.empty([sizes[axis] for axis in axes], dtype=dtype, device="meta")
 
     def of_saved(self, graph: Graph, feed: Feed) -> torch.Tensor:
         """The shape of the value that a graph saves as `wanted`; found once for each graph and shapes of its feed.
