@@ -60,7 +60,8 @@ def lens(place: Place) -> Lens:
         case "heads":
             return Lens.of(lambda raw: raw.unflatten(-1, (heads, -1)), lambda _, new: new.flatten(-2))
         case "blocks":
-            cut = place.blocks
+            assert place.dims is not None
+            cut = place.dims.blocks
             return Lens.of(lambda raw: raw.split(cut, -1)[part].unflatten(-1, (heads, -1)), _paste_block(cut, part))
         case "fused":
             return Lens.of(lambda raw: raw.unflatten(-1, (heads, 3, -1))[..., part, :], _paste_fused(heads, part))

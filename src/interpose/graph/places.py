@@ -48,25 +48,25 @@ class Place:
         side: its `input`, its `output`, or the `attention` function it calls.
         form: how the standard tensor is cut out of what is found there; the engine has one lens a form.
         part: for fused projections, which of three.
-        blocks: for projections fused in blocks, the width of each.
         heads: for head-shaped sites, the length of the head axis.
         also: other places that the form needs, by role.
         kernel: for keys and values shared by several query heads, the attention module that must cope when a write
             gives each query head its own.
         weight: for `result`, the path of the output projection.
         transposed: weights are stored input-first.
+        dims: the model's sizes, where the form needs several of them.
     """
 
     module: str
     side: Literal["input", "output", "inputs", "attention"]
     form: str = "plain"
     part: int = 0
-    blocks: tuple[int, ...] = ()
     heads: int = 0
     also: tuple[tuple[str, "Place"], ...] = ()
     kernel: str = ""
     weight: str = ""
     transposed: bool = False
+    dims: Dims | None = None
 
 
 @runtime_checkable

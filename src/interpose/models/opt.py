@@ -8,7 +8,7 @@ norm(input + attn.output), `output` is norm(mid + mlp.output), both blocks read 
 `norm.output`. There the stream is no sum, so it has no edges.
 """
 
-from interpose.models.table import Family, Form
+from interpose.models.table import Family, Variant
 
 FAMILY = Family(
     model_types=("opt",),
@@ -25,10 +25,9 @@ FAMILY = Family(
     down="fc2",
     flat_mlp=True,
     sizes=(("neurons", "ffn_dim"),),
-    forms=(
-        Form(
-            "do_layer_norm_before",
-            False,
+    variants=(
+        Variant(
+            {"do_layer_norm_before": False},
             {
                 "attn_norm": None,
                 "mlp_norm": None,

@@ -5,50 +5,20 @@ sits in front of what, how queries, keys and values are cut out of fused weights
 residual stream.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from interpose.errors import SiteError
 from interpose.graph.places import Dims, Place
 from interpose.graph.sites import Site, nearest
+from interpose.models.parts import Projection as Projection, Variant as Variant
 
-Fusion = Literal["none", "blocks", "heads"]
 Head = Literal["causal-lm", "masked-lm", "image-classification"]
 
 
 _WHOLE = ("layers", "embed", "project_in", "final_norm", "project_out", "unembed")
 """The fields that are paths from the root."""
-
-
-@dataclass(frozen=True)
-class Projection:
-    """Where queries, keys or values come from.
-
-    Attributes:
-        path: the module that projects, under the attention block.
-        part: which of three it is (0 query, 1 key, 2 value) where one module makes all three.
-        fusion: `none`; `blocks` (all queries, all keys, all values); `heads` (query, key, value of each head).
-    """
-
-    path: str
-    part: int = 0
-    fusion: Fusion = "none"
-
-
-@dataclass(frozen=True)
-class Form:
-    """How a table differs in the models of its family whose config says so.
-
-    Attributes:
-        setting: an attribute of the config.
-        value: the value of it for which the table differs.
-        fields: the fields of the table that differ, with what they are then.
-    """
-
-    setting: str
-    value: object
-    fields: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,10 +53,10 @@ class Family:
         parallel: True, False, or the name of the config attribute that says so.
         wide_key_norm: keys are normed over all key heads at once.
         sizes: config attributes of `Dims` where they are not the usual ones.
-        forms: how models of the family differ by a setting of their config.
         head: what stands on a fresh network.
         reads: what the network is given.
         extra_positions: for images, how many positions come before those of the patches.
+        variants: where the config says so, other values; all that apply, in this order.
     """
 
     model_types: tuple[str, ...]
@@ -118,37 +88,47 @@ class Family:
     parallel: bool | str = False
     wide_key_norm: bool = False
     sizes: tuple[tuple[str, str], ...] = ()
-    forms: tuple[Form, ...] = ()
     head: Head = "causal-lm"
     reads: Literal["tokens", "pixels"] = "tokens"
     extra_positions: int = 0
+    variants: tuple[Variant, ...] = ()
 
-    def fitted(self, config: Any, modules: Collection[str]) -> "Family":
-        """The table as one network of the family has it.
+    def of(self, config: Any) -> "Family | None":
+        """The table of one model of this family.
 
         Args:
-            config: the network's config.
+            config: its config (any object with attributes).
+
+        Returns:
+            the table with its variants applied; None where one of them says that it does not hold.
+        """
+        changes: dict[str, Any] = {}
+        for variant in self.variants:
+            if all(getattr(config, name, None) == value for name, value in variant.when.items()):
+                if variant.then is None:
+                    return None
+                changes |= variant.then
+        made = replace(self, **changes, variants=()) if changes else self
+        return made if made.cap(config) else replace(made, logit_cap=None)
+
+    def on(self, modules: Collection[str]) -> "Family":
+        """The table as one network has it.
+
+        Args:
             modules: the paths of all its modules.
 
         Returns:
-            the table with the fields that its config changes, without the parts that it lacks; where it is the bare
-            stack of layers without a head (`LlamaModel`), with the paths that it has there.
+            the table without the norm, the head and the projections that the network lacks; where the network is the
+            bare stack of layers (`LlamaModel`), with the paths that it has there.
         """
-        fields: dict[str, Any] = {}
-        for form in self.forms:
-            if getattr(config, form.setting, None) == form.value:
-                fields |= form.fields
-        made = replace(self, **fields)
-        if made.cap(config) is None:
-            made = replace(made, logit_cap=None)
-        whole = {name: getattr(made, name) for name in _WHOLE}
-        base = f"{made.layers.partition('.')[0]}."
-        if made.layers not in modules and made.layers.removeprefix(base) in modules:
+        whole = {name: getattr(self, name) for name in _WHOLE}
+        base = f"{self.layers.partition('.')[0]}."
+        if self.layers not in modules:
+            if self.layers.removeprefix(base) not in modules:
+                return self
             whole = {name: path and path.removeprefix(base) for name, path in whole.items()}
-        elif made.layers not in modules:
-            return made
         found = {name: path if path in modules else None for name, path in whole.items()}
-        return replace(made, **{**found, "layers": whole["layers"], "embed": found["project_in"] or whole["embed"]})
+        return replace(self, **{**found, "layers": whole["layers"], "embed": found["project_in"] or whole["embed"]})
 
     def cap(self, config: Any) -> float | None:
         """How the logits are soft-capped: c in c * tanh(logits / c); None where they are not."""
@@ -280,8 +260,8 @@ class Family:
                 heads = dims.heads if local == "attn.q" else dims.kv_heads
                 form = {"none": "heads", "blocks": "blocks", "heads": "fused"}[made.fusion]
                 kernel = attn if heads < dims.heads else ""
-                place = Place(self.path(name, layer) or "", "output", form, part=made.part, heads=heads, kernel=kernel)
-                return replace(place, blocks=dims.blocks) if form == "blocks" else place
+                path, whole = self.path(name, layer) or "", dims if form == "blocks" else None
+                return Place(path, "output", form, part=made.part, heads=heads, kernel=kernel, dims=whole)
             case "attn.z":
                 return z
             case "attn.result":

@@ -52,8 +52,9 @@ class Model:
         config = getattr(network, "config", None)
         self.network, self.tokenizer, self.info, self.config = network, tokenizer, info, config
         family = find(getattr(config, "model_type", None))
+        family = None if family is None else family.of(config)
         paths = {path for path, _ in network.named_modules(remove_duplicate=False)}
-        self.family: Family | None = family.fitted(config, paths) if family is not None else None
+        self.family: Family | None = None if family is None else family.on(paths)
         self.dims: Dims | None = self.family.dims(config) if self.family is not None else None
         self.backend = LocalBackend(network, self.family, self.dims, attention)
         self.layers, self.call = Layers(self), Call(self)
