@@ -37,8 +37,8 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
         {
             "head_dim": 10,
             "query_pre_attn_scalar": 7,
-            "attn_logit_softcapping": 2.0,
-            "final_logit_softcapping": 3.0,
+            "attn_logit_softcapping": 0.5,
+            "final_logit_softcapping": 0.5,
             **_GROUPED,
             **_SLIDING,
         },
