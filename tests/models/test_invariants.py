@@ -21,6 +21,7 @@ def test_the_sums_hold_in_every_layer(model: ip.Model, batch: Batch, read: Read)
     check_sums(model, batch, read(model, batch), 2e-6)
 
 
+@pytest.mark.parametrize("batch", ["padded"], indirect=True)
 def test_the_sums_hold_in_bfloat16(variant: str, make: Any, batch: Batch, read: Read) -> None:
     model = make(variant, torch.bfloat16)
     check_sums(model, batch, read(model, batch), 3e-2)

@@ -118,8 +118,6 @@ BY_HAND: dict[str, dict[str, Raw]] = {
 }
 ATTN = "model.layers.1.self_attn"
 BY_HAND |= {
-    "mistral": separate("model.layers.1", 2),
-    "qwen2": separate("model.layers.1", 2),
     "qwen3": separate("model.layers.1", 2),
     "gemma2": {
         **separate("model.layers.1", 2),
