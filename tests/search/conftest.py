@@ -37,8 +37,26 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma3": ("gemma3_text", {**_COMMON, **_WINDOWED}),
     "olmo2": ("olmo2", {"num_key_value_heads": HEADS, **_COMMON}),
     "olmo2-shared": ("olmo2", {"num_key_value_heads": 2, **_COMMON}),
+    "gemma2": (
+        "gemma2",
+        {**_COMMON, **_WINDOWED, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0},
+    ),
+    "phi3": ("phi3", {"num_key_value_heads": HEADS, **_COMMON}),
+    "phi3-shared": ("phi3", {"num_key_value_heads": 2, **_COMMON}),
+    "opt": (
+        "opt",
+        {
+            "hidden_size": WIDTH,
+            "num_hidden_layers": LAYERS,
+            "num_attention_heads": HEADS,
+            "ffn_dim": 40,
+            "word_embed_proj_dim": 16,
+            "max_position_embeddings": 32,
+            **_SHARED,
+        },
+    ),
 }
-VARIANTS = tuple(name for name in CONFIGS if name != "olmo2-shared")
+VARIANTS = tuple(name for name in CONFIGS if not name.endswith("-shared"))
 
 
 def build(variant: str, dtype: torch.dtype = torch.float32) -> ip.Model:
@@ -131,7 +149,8 @@ class Parts:
     out: str
     attn_post: str | None = None
     mlp_post: str | None = None
-    positions: str | None = None
+    after_embed: str | None = None
+    before_words: str | None = None
     parallel: bool = False
 
 
@@ -140,14 +159,23 @@ _NEOX = ("gpt_neox.layers", "gpt_neox.embed_in", "gpt_neox.final_layer_norm", "a
 _IN, _MID = "input_layernorm", "post_attention_layernorm"
 _AFTER = {"attn_post": "post_attention_layernorm", "mlp_post": "post_feedforward_layernorm"}
 PARTS = {
-    "gpt2": Parts(
-        "transformer.h", "transformer.wte", "transformer.ln_f", "attn", "ln_1", "ln_2", "c_proj", positions="wpe"
-    ),
+    "gpt2": Parts("transformer.h", "transformer.wte", "transformer.ln_f", "attn", "ln_1", "ln_2", "c_proj"),
     "neox": Parts(*_NEOX, _IN, _MID, "dense", parallel=True),
     "neox-sequential": Parts(*_NEOX, _IN, _MID, "dense"),
     "llama": Parts(*_LLAMA, _IN, _MID, "o_proj"),
     "gemma3": Parts(*_LLAMA, _IN, "pre_feedforward_layernorm", "o_proj", **_AFTER),
     "olmo2": Parts(*_LLAMA, None, None, "o_proj", **_AFTER),
+    "gemma2": Parts(*_LLAMA, _IN, "pre_feedforward_layernorm", "o_proj", **_AFTER),
+    "phi3": Parts(*_LLAMA, _IN, _MID, "o_proj"),
+    "opt": Parts(
+        *(f"model.decoder.{name}" for name in ("layers", "embed_tokens", "final_layer_norm")),
+        "self_attn",
+        "self_attn_layer_norm",
+        "final_layer_norm",
+        "out_proj",
+        after_embed="model.decoder.project_in",
+        before_words="model.decoder.project_out",
+    ),
 }
 
 Sources = dict[str, Tensor]
@@ -174,9 +202,13 @@ def _projections(variant: str, attn: Any) -> list[tuple[Tensor, Tensor]]:
     elif variant.startswith("neox"):
         weights = attn.query_key_value.weight.view(HEADS, 3, -1, WIDTH).unbind(1)
         biases = attn.query_key_value.bias.view(HEADS, 3, -1).unbind(1)
-    else:
-        weights = [attn.q_proj.weight, attn.k_proj.weight, attn.v_proj.weight]
+    elif variant == "phi3":
+        weights = attn.qkv_proj.weight.split(WIDTH)
         biases = [torch.zeros(len(weight), dtype=weight.dtype) for weight in weights]
+    else:
+        made = [attn.q_proj, attn.k_proj, attn.v_proj]
+        weights = [module.weight for module in made]
+        biases = [torch.zeros_like(each.weight[:, 0]) if each.bias is None else each.bias for each in made]
     rows = []
     for weight, bias in zip(weights, biases, strict=True):
         weight = weight.reshape(-1, attn.head_dim if hasattr(attn, "head_dim") else attn.head_size, WIDTH)
@@ -204,6 +236,8 @@ def _attend(attn: Any, query: Tensor, key: Tensor, value: Tensor, given: Mapping
         )
     query, key = (_rotated(x, given.get("position_embeddings")) for x in (query, key))
     scores = torch.einsum("bphd,bqhd->bhpq", query, key) * (getattr(attn, "scaling", None) or query.shape[-1] ** -0.5)
+    if cap := getattr(attn, "attn_logit_softcapping", None):
+        scores = cap * torch.tanh(scores / cap)
     length, mask = scores.shape[-1], given.get("attention_mask")
     sees = torch.ones(length, length, dtype=torch.bool).tril() if mask is None else mask
     sees = sees if sees.dtype == torch.bool else sees == 0
@@ -236,9 +270,13 @@ class Split:
         """The logits at the last position [batch, vocabulary]."""
         parts = PARTS[self.variant]
         stock = _stock(self.network, parts, batch)
-        self.now = {"input": self.network.get_submodule(parts.embed)(batch["input_ids"]) if embed is None else embed}
-        if parts.positions:
+        if embed is None:
+            embed = self._through(parts.after_embed, self.network.get_submodule(parts.embed)(batch["input_ids"]))
+        self.now = {"input": embed}
+        if self.variant == "gpt2":
             self.rest = self.network.transformer.wpe(batch["position_ids"])
+        elif self.variant == "opt":  # its table of positions starts with two that are not used
+            self.rest = self.network.model.decoder.embed_positions.weight[batch["position_ids"] + 2]
         for number, layer in enumerate(self.network.get_submodule(parts.layers)):
             if parts.parallel:
                 mlp = self._mlp(number, layer, parts)
@@ -248,7 +286,12 @@ class Split:
                 self._heads(number, layer, parts, stock[number])
                 self.now[f"m{number}"] = self._mlp(number, layer, parts)
         final = self.network.get_submodule(parts.norm)(self._stream("logits"))
-        return self.network.get_output_embeddings()(final[:, -1])
+        logits = self.network.get_output_embeddings()(self._through(parts.before_words, final[:, -1]))
+        cap = getattr(self.network.config, "final_logit_softcapping", None)
+        return cap * torch.tanh(logits / cap) if cap else logits
+
+    def _through(self, path: str | None, value: Tensor) -> Tensor:
+        return value if path is None else self.network.get_submodule(path)(value)
 
     def _stream(self, reader: str) -> Tensor:
         given = [self.corrupt[u] if f"{u}->{reader}" in self.cut else now for u, now in self.now.items()]
@@ -270,15 +313,16 @@ class Split:
         wrote = torch.einsum("bphd,hdm->bphm", z, matrix)
         if parts.attn_post:
             post, total = layer.get_submodule(parts.attn_post), wrote.sum(2)
-            gain = post.weight + 1 if self.variant == "gemma3" else post.weight
-            eps = post.eps if self.variant == "gemma3" else post.variance_epsilon
+            gain = post.weight + 1 if self.variant.startswith("gemma") else post.weight
+            eps = post.eps if self.variant.startswith("gemma") else post.variance_epsilon
             wrote = wrote * (gain * total.pow(2).mean(-1, keepdim=True).add(eps).rsqrt()).unsqueeze(2)
         self.now |= {f"a{number}.h{h}": wrote[:, :, h] for h in range(HEADS)}
         if getattr(out, "bias", None) is not None:
             self.rest = self.rest + out.bias
 
     def _mlp(self, number: int, layer: Any, parts: Parts) -> Tensor:
-        wrote = layer.mlp(self._read(f"m{number}", layer, parts.mlp_norm))
+        read = self._read(f"m{number}", layer, parts.mlp_norm)
+        wrote = layer.fc2(layer.activation_fn(layer.fc1(read))) if self.variant == "opt" else layer.mlp(read)
         return layer.get_submodule(parts.mlp_post)(wrote) if parts.mlp_post else wrote
 
 

@@ -5,7 +5,7 @@ with the standard tensor changed from `old` to `new`. Where a site is not stored
 `put` adds the difference, so that writing back what was read changes no bit.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -60,9 +60,16 @@ def lens(place: Place) -> Lens:
         case "heads":
             return Lens.of(lambda raw: raw.unflatten(-1, (heads, -1)), lambda _, new: new.flatten(-2))
         case "blocks":
-            return Lens.of(lambda raw: raw.chunk(3, -1)[part].unflatten(-1, (heads, -1)), _paste_block(part))
+            assert place.dims is not None
+            cut = place.dims.blocks
+            return Lens.of(lambda raw: raw.split(cut, -1)[part].unflatten(-1, (heads, -1)), _paste_block(cut, part))
         case "fused":
             return Lens.of(lambda raw: raw.unflatten(-1, (heads, 3, -1))[..., part, :], _paste_fused(heads, part))
+        case "rows":
+            stream = dict(place.also)["stream"]
+            return Lens(lambda raw, run: _by_row(raw, run.beside(stream)), lambda raw, _, new: new.reshape(raw.shape))
+        case "logits":
+            return Lens.of(_logits, lambda raw, new: type(raw)(**{**raw, "logits": new}))
         case "mid":
             stream = dict(place.also)["stream"]
             return Lens(lambda raw, run: run.beside(stream) + first(raw), lambda raw, old, new: _add(raw, new - old))
@@ -89,9 +96,28 @@ def _add(raw: Any, difference: Tensor) -> Any:
     return replace_first(raw, first(raw) + difference)
 
 
-def _paste_block(part: int) -> Callable[[Any, Any], Tensor]:
+def _by_row(raw: Tensor, stream: Tensor) -> Tensor:
+    return raw.reshape(*stream.shape[:2], -1)
+
+
+def _logits(raw: Any) -> Tensor:
+    """What a network of transformers returns as `logits`."""
+    if isinstance(raw, Mapping):
+        return raw["logits"]
+    raise RunError(
+        f"The logits are taken from what the network returns, and it returned a {type(raw).__name__} in place of a "
+        "structure with names. Leave return_dict=False out."
+    )
+
+
+def _paste_block(blocks: tuple[int, ...], part: int) -> Callable[[Any, Any], Tensor]:
     def paste(raw: Tensor, new: Tensor) -> Tensor:
-        parts = list(raw.chunk(3, -1))
+        parts = list(raw.split(blocks, -1))
+        if new.flatten(-2).shape != parts[part].shape:
+            raise ValueError(  # the runner says after which write
+                f"queries, keys and values come out of one projection with {blocks} numbers each, and a value of "
+                f"shape {tuple(new.shape)} does not fit there; write attn.key or attn.value"
+            )
         parts[part] = new.flatten(-2)
         return torch.cat(parts, -1)
 

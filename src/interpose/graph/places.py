@@ -33,6 +33,11 @@ class Dims:
     vocab: int
     parallel: bool = False
 
+    @property
+    def blocks(self) -> tuple[int, int, int]:
+        """Widths of all queries, all keys and all values."""
+        return self.heads * self.head_width, self.kv_heads * self.head_width, self.kv_heads * self.head_width
+
 
 @dataclass(frozen=True)
 class Place:
@@ -49,6 +54,7 @@ class Place:
             gives each query head its own.
         weight: for `result`, the path of the output projection.
         transposed: weights are stored input-first.
+        dims: the model's sizes, where the form needs several of them.
     """
 
     module: str
@@ -60,6 +66,7 @@ class Place:
     kernel: str = ""
     weight: str = ""
     transposed: bool = False
+    dims: Dims | None = None
 
 
 @runtime_checkable

@@ -5,6 +5,7 @@ from typing import Any
 
 from interpose.errors import LoadError
 from interpose.loading.attention import adapter
+from interpose.loading.heads import auto_class
 from interpose.trace.info import ModelInfo
 from interpose.trace.model import Model
 
@@ -16,6 +17,10 @@ _ALIASES = {
     "gemma3": "gemma3_text",
     "gemma-3": "gemma3_text",
     "olmo-2": "olmo2",
+    "gemma-2": "gemma2",
+    "qwen-2": "qwen2",
+    "qwen-3": "qwen3",
+    "phi-3": "phi3",
 }
 
 # The axes of the sites, as each config may call them.
@@ -25,8 +30,8 @@ _SIZES = {
     "kv_heads": ("num_key_value_heads",),
     "head_width": ("head_dim",),
     "width": ("hidden_size",),
-    "neurons": ("intermediate_size", "n_inner"),
-    "vocab": ("vocab_size",),
+    "neurons": ("intermediate_size", "n_inner", "ffn_dim"),
+    "vocab": ("vocab_size", "num_labels"),
     "positions": ("max_position_embeddings",),
 }
 
@@ -37,9 +42,9 @@ def build(family: str, **config: Any) -> Model:
     Seed the weights with `torch.manual_seed`.
 
     Args:
-        family: a transformers `model_type`, such as `gpt2`, `gpt_neox`, `llama`, `gemma3_text` or `olmo2`.
+        family: a transformers `model_type`, such as `gpt2`, `gpt_neox`, `llama`, `gemma3_text` or `bert`.
         **config: settings of that family's config; `layers`, `heads`, `kv_heads`, `head_width`, `width`, `neurons`,
-            `vocab` and `positions` work for every family.
+            `vocab` and `positions` work for every family that has them; for images `vocab` is the number of classes.
 
     Returns:
         a Model around a new network.
@@ -60,12 +65,12 @@ def stock(family: str, **config: Any) -> Any:
         **config: its settings.
 
     Returns:
-        a transformers model for causal language modelling, in eval mode.
+        a transformers model in eval mode: a causal language model, or what else the family is for (masked words,
+        classes of images).
 
     Raises:
         LoadError: there is no such family or no such setting, or the settings do not fit each other.
     """
-    from transformers import AutoModelForCausalLM
     from transformers.models.auto import CONFIG_MAPPING
 
     kind = _ALIASES.get(family.lower(), family.lower())
@@ -78,7 +83,8 @@ def stock(family: str, **config: Any) -> Any:
         )
     settings = _settings(kind, CONFIG_MAPPING[kind](), config)
     try:
-        network = AutoModelForCausalLM.from_config(CONFIG_MAPPING[kind](**settings))
+        made = CONFIG_MAPPING[kind](**settings)
+        network = auto_class(made).from_config(made)
     except Exception as error:  # transformers checks settings in many places and ways
         raise LoadError(f"No {kind} can be made with {config}: {_first_line(error)}.") from error
     return network.eval()

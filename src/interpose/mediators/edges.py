@@ -46,14 +46,20 @@ class Edges(Mediator):
             its stream graph.
 
         Raises:
-            SearchError: the family's key norm spans all heads, so that query heads cannot have keys of their own.
+            SearchError: the stream itself is normed, so that it is no sum; or query heads that share a key cannot be
+                given keys of their own.
         """
         dims = model.sizes()
-        shared = dims.kv_heads < dims.heads
-        if shared and model.table().wide_key_norm and not self.grouped:
+        table, shared = model.table(), dims.kv_heads < dims.heads
+        fixed = table.fixed("attn.k", dims)
+        if table.mid_norm is not None or table.output_norm is not None:
             raise SearchError(
-                "This model's key norm spans all key heads at once, so query heads that share a key cannot be cut "
-                "apart. Write Edges(grouped=True)."
+                "This model norms the stream itself after each addition (post-norm), so what a part reads is no sum of "
+                "what others wrote, and there are no edges to cut. Search over other mediators, such as Heads()."
+            )
+        if fixed and not self.grouped:
+            raise SearchError(
+                f"This family {fixed}, so query heads that share a key cannot be cut apart. Write Edges(grouped=True)."
             )
         grouped = self.grouped and shared
         return StreamGraph(

@@ -229,11 +229,23 @@ class Call:
 
     def norm(self, value: Any) -> Any:
         """Apply the final norm to a stream [..., width]."""
-        return self.module(self._model.table().final_norm, value)
+        return self.module(self._part("norm.output"), value)
 
     def unembed(self, value: Any) -> Any:
         """Turn normed streams [..., width] into logits [..., vocab]."""
-        return self.module(self._model.table().unembed, value)
+        path, table = self._part("logits"), self._model.table()
+        if table.project_out is not None:
+            value = self.module(table.project_out, value)
+        logits, cap = self.module(path, value), table.cap(self._model.config)
+        return logits if cap is None else (logits / cap).tanh() * cap
+
+    def _part(self, site: str) -> str:
+        """The module that makes a site of the whole model."""
+        table = self._model.table()
+        path = table.final_norm if site == "norm.output" else table.unembed
+        if path is None:
+            table.place(shared(site), self._model.sizes())  # says why there is none
+        return path or ""
 
 
 def site_of_model(site: Site, doc: str) -> property:

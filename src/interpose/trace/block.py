@@ -183,7 +183,7 @@ class Trace:
         if self.held.is_last((site, world, steps), ref):
             return  # `site += v` hands the changed value back to the site it has already been written to
         if shape is not None and value._shape_of is not None:
-            check_site(site, shape, value._shape_of, self.model.table().wide_key_norm)
+            check_site(site, shape, value._shape_of, self.model.table().fixed(site.local, self.model.sizes()))
         self.note_write(Origin(site=site, world=world, steps=steps), ref)
 
     def skip(self, site: Site, value: Any) -> None:

@@ -56,7 +56,10 @@ class Model:
         """Find the table for the network's `config.model_type`."""
         config = getattr(network, "config", None)
         self.network, self.tokenizer, self.info, self.config = network, tokenizer, info, config
-        self.family: Family | None = find(getattr(config, "model_type", None))
+        family = find(getattr(config, "model_type", None))
+        family = None if family is None else family.of(config)
+        paths = {path for path, _ in network.named_modules(remove_duplicate=False)}
+        self.family: Family | None = None if family is None else family.on(paths)
         self.dims: Dims | None = self.family.dims(config) if self.family is not None else None
         self.backend = LocalBackend(network, self.family, self.dims, attention)
         self.layers, self.call = Layers(self), Call(self)

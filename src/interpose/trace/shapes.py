@@ -105,17 +105,24 @@ class Shapes:
         last, found = self._last
         if last is batch:
             return found
-        self._model.table()
-        given = batch.kwargs.get("input_ids", batch.kwargs.get("inputs_embeds"))
-        if given is None:
-            raise TraceError(
-                f"{user_line()}: {site} needs token ids; this world was given "
-                f"{sorted(batch.kwargs) or 'positional inputs'}."
-            )
         kept = batch.kwargs.get("logits_to_keep", 0)
-        found = given.shape[0], given.shape[1], kept if isinstance(kept, int) else 0, self._model.dtype
+        rows, length = self._extent(site, batch)
+        found = rows, length, kept if isinstance(kept, int) else 0, self._model.dtype
         self._last = batch, found
         return found
+
+    def _extent(self, site: Site, batch: Batch) -> tuple[int, int]:
+        """How many rows and positions a batch has."""
+        table = self._model.table()
+        images = table.reads == "pixels"
+        given = batch.kwargs.get("pixel_values" if images else "input_ids", batch.kwargs.get("inputs_embeds"))
+        if given is None:
+            raise TraceError(
+                f"{user_line()}: {site} needs {'pixel_values' if images else 'token ids'}; this world was given "
+                f"{sorted(batch.kwargs) or 'positional inputs'}."
+            )
+        length = table.positions(self._model.config, *given.shape[-2:]) if images else given.shape[1]
+        return given.shape[0], length
 
     def _made(self, site: Site, rows: int, length: int, kept: int, dtype: torch.dtype) -> torch.Tensor:
         dims = self._model.sizes()
@@ -127,7 +134,8 @@ class Shapes:
             length = min(length, kept)
         sizes = {"B": rows, "P": length, "H": dims.heads, "K": dims.kv_heads, "D": dims.head_width}
         sizes |= {"M": dims.width, "F": dims.neurons, "V": dims.vocab}
-        return torch.empty([sizes[axis] for axis in site.axes or ()], dtype=dtype, device="meta")
+        axes = self._model.table().logit_axes.split() if site.name == "logits" else site.axes or ()
+        return torch.empty([sizes[axis] for axis in axes], dtype=dtype, device="meta")
 
     def of_saved(self, graph: Graph, feed: Feed) -> torch.Tensor:
         """The shape of the value that a graph saves as `wanted`; found once for each graph and shapes of its feed.

@@ -42,5 +42,5 @@ def stand_in(trace: Any, site: Site, value: Any, shape: torch.Tensor | None) -> 
         return nothing
     given = value if isinstance(value, Proxy) else site_value(trace, value, trace.model.dtype)
     if shape is not None and given._shape_of is not None:
-        check_site(site, shape, given._shape_of, wide_key_norm=False)
+        check_site(site, shape, given._shape_of, fixed="")
     return nothing + given

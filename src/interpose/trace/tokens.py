@@ -66,6 +66,8 @@ def make_batch(model: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -
         the batch.
     """
     only = inputs[0] if len(inputs) == 1 else None
+    if model.family is not None and model.family.reads == "pixels" and not isinstance(only, Mapping | Batch):
+        return _image_batch(model, inputs, _asked(model, kwargs))
     if isinstance(only, str) or (isinstance(only, list | tuple) and only and all(isinstance(t, str) for t in only)):
         only = model.tokens(only)
     if isinstance(only, Tokens):
@@ -79,6 +81,20 @@ def make_batch(model: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -
     return _language_batch(model, inputs, _asked(model, kwargs))
 
 
+def _image_batch(model: Any, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Batch:
+    pixels = inputs[0] if len(inputs) == 1 else None if inputs else kwargs.get("pixel_values")
+    if isinstance(pixels, torch.Tensor) and pixels.is_floating_point() and pixels.ndim in (3, 4) and pixels.numel():
+        return Batch(kwargs={**kwargs, "pixel_values": pixels if pixels.ndim == 4 else pixels[None]})
+    raise TraceError(
+        f"{user_line()}: {model.info.name} takes pixel_values [batch, channel, height, width]; it was given "
+        f"{_given(inputs, kwargs)}."
+    )
+
+
+def _given(inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    return ", ".join(_described(value) for value in inputs) or ", ".join(kwargs) or "nothing"
+
+
 def _language_batch(model: Any, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Batch:
     only = inputs[0] if len(inputs) == 1 else None
     if isinstance(only, torch.Tensor) and not only.is_floating_point() and only.ndim in (1, 2) and only.numel():
@@ -87,10 +103,9 @@ def _language_batch(model: Any, inputs: tuple[Any, ...], kwargs: dict[str, Any])
         return _with_mask(kwargs)
     if not inputs and isinstance(kwargs.get("inputs_embeds"), torch.Tensor):
         return Batch(kwargs={"use_cache": False, **kwargs})
-    given = ", ".join(_described(value) for value in inputs) or ", ".join(kwargs) or "nothing"
     raise TraceError(
         f"{user_line()}: {model.info.name} takes a prompt, a list of prompts, or token ids [batch, position]; it "
-        f"was given {given}."
+        f"was given {_given(inputs, kwargs)}."
     )
 
 

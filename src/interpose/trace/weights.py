@@ -94,5 +94,5 @@ def projection(model: "Model", layer: int, kind: str) -> Any:
     if made.fusion == "heads":
         return weight.unflatten(0, (heads, 3, -1))[:, made.part]
     if made.fusion == "blocks":
-        weight = weight.chunk(3)[made.part]
+        weight = weight.split(sizes.blocks)[made.part]
     return weight.unflatten(0, (heads, -1))

@@ -177,14 +177,17 @@ def site_value(trace: Any, value: Any, dtype: torch.dtype) -> Proxy:
     return Proxy.make(trace, trace.recorder.constant(value), torch.empty_like(value, device="meta"))
 
 
-def check_site(site: Site, shape: torch.Tensor, value: torch.Tensor, wide_key_norm: bool) -> None:
+_BEHIND = {"attn.k": "attn.key", "attn.v": "attn.value"}
+
+
+def check_site(site: Site, shape: torch.Tensor, value: torch.Tensor, fixed: str) -> None:
     """Check that a site can take a value.
 
     Args:
         site: a standard site.
         shape: a tensor of its shape.
         value: a tensor of the value's shape.
-        wide_key_norm: the family norms all keys together, so that their number is fixed.
+        fixed: why keys or values cannot be given one a query head here; empty where they can.
 
     Raises:
         ShapeError: it cannot.
@@ -194,9 +197,9 @@ def check_site(site: Site, shape: torch.Tensor, value: torch.Tensor, wide_key_no
     except RuntimeError:
         fits = False
     shared = site.local in ("attn.k", "attn.v", "attn.key", "attn.value") and value.ndim == 4
-    if fits or (shared and not (wide_key_norm and site.local == "attn.k")):
+    if fits or (shared and not fixed):
         return
     raise ShapeError(
         f"{user_line()}: {site} has shape {tuple(shape.shape)} and cannot take a value of shape {tuple(value.shape)}."
-        + (" This family norms all keys together; to give each query head its own, write attn.key." if shared else "")
+        + (f" This family {fixed}; to give each query head its own, write {_BEHIND[site.local]}." if shared else "")
     )
