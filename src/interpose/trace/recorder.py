@@ -1,5 +1,6 @@
 """The list of nodes being written while a with-block runs."""
 
+import math
 from collections.abc import Callable
 from itertools import count
 from typing import Any
@@ -53,6 +54,8 @@ class Recorder:
         if isinstance(value, torch.Tensor):
             return self.constant(value)
         match value:
+            case float() if value != value:
+                return math.nan  # one and the same, so that equal programs are equal graphs
             case None | bool() | int() | float() | complex() | str() | Ref():
                 return value
             case tuple() | list() | torch.Size():
