@@ -90,6 +90,6 @@ class LocalBackend:
     def _check_modules(self, plan: Plan) -> None:
         known = dict(self.network.named_modules(remove_duplicate=False))
         for world in plan.worlds:
-            for module, _ in [*world.taps, *world.captures]:
+            for module in sorted(world.modules):
                 if module not in known:
                     raise SiteError(f"The model has no module at {module!r}. {self.nearest(module)}")

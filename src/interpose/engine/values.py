@@ -1,5 +1,6 @@
 """The values of one run: each is made as soon as it can be and dropped after its last use."""
 
+import sys
 from typing import Any, final
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor
 
 from interpose.engine.ops import is_fresh
 from interpose.engine.plan import Plan
+from interpose.engine.structures import copied, described, detach
 from interpose.errors import InterposeError, RunError
 from interpose.graph.feed import Feed
 from interpose.graph.nodes import Gradient, Op, Weight
@@ -40,6 +42,8 @@ class Values:
         self._derived: set[int] = set()
         self._foreign: set[int] = set()
         self._versioned = not torch.is_inference_mode_enabled()
+        self._held: frozenset[int] = frozenset()
+        self._step: int | None = None
 
     def start(self) -> None:
         """Make everything that waits for no world."""
@@ -48,6 +52,23 @@ class Values:
             if isinstance(value, Tensor):
                 self._foreign.add(value.untyped_storage()._cdata)
             self._set_all(index, value)
+
+    def begin_step(self, step: int) -> None:
+        """Make room for the values of one step of a generation; values that all steps share stay.
+
+        Args:
+            step: which step.
+        """
+        plan, stepped = self.plan, self.plan.stepped
+        if step == 0:
+            self._held = frozenset(used for index in stepped for used in plan.depends[index] if used not in stepped)
+        self._step = step
+        for index, steps in stepped.items():
+            self._forget(index)
+            waits = [used for used in plan.depends[index] if used in stepped or used not in self._known]
+            # One that is not of this step waits for ever.
+            self._waits[index] = len(waits) if step in steps else -1
+            self._left[index] = len(plan.uses[index])
 
     def known(self, index: int) -> bool:
         """Whether a node's value has been made, and not yet dropped."""
@@ -83,9 +104,8 @@ class Values:
         """The value of a node for a write that uses it, as memory that the network may change."""
         value, only = self.get(of), len(self.plan.uses[of]) == 1
         self._release(of)
-        if not isinstance(value, Tensor) or (
-            only and of not in self.plan.targets and is_fresh(self.plan.graph.nodes[of])
-        ):
+        only = only and of not in self.plan.targets and of not in self._held
+        if not isinstance(value, Tensor) or (only and is_fresh(self.plan.graph.nodes[of])):
             return value
         return value.clone()
 
@@ -106,7 +126,15 @@ class Values:
             value = self._own(value)
             if index in self._versions:
                 self._kept.append((value, value._version))
-        self.saved[name] = value
+        if index in self.plan.stepped:
+            self.saved.setdefault(name, []).append(value)
+        else:
+            self.saved[name] = value
+
+    def log(self, label: str, index: int) -> None:
+        """Say a value."""
+        step = "" if self._step is None else f"step {self._step}, "
+        sys.stdout.write(f"{step}{label}: {described(self.get(index))}\n")
 
     def _own(self, value: Tensor) -> Tensor:
         """The value in memory that is neither much larger than it nor the model's weights or the feed's tensors."""
@@ -204,6 +232,8 @@ class Values:
                 self._release(used)
 
     def _release(self, index: int) -> None:
+        if index in self._held:
+            return
         self._left[index] -= 1
         if not self._left[index]:
             self._forget(index)
@@ -257,24 +287,3 @@ class Values:
             )
         except Exception as error:
             raise RunError(f"{at}: the gradient failed: {error}") from error
-
-
-def copied(value: Any) -> Any:
-    """The value in memory of its own; structures keep their kind."""
-    if isinstance(value, Tensor):
-        return value.clone()
-    if type(value) is dict:
-        return {name: copied(item) for name, item in value.items()}
-    return type(value)([copied(item) for item in value]) if type(value) in (tuple, list) else value
-
-
-def detach(value: Any) -> Any:
-    """The value without its derivative; structures keep their kind."""
-    if isinstance(value, Tensor):
-        return value.detach()
-    if isinstance(value, dict):
-        return type(value)(**{name: detach(item) for name, item in value.items()})
-    if isinstance(value, tuple | list):
-        items = [detach(item) for item in value]
-        return type(value)(items) if type(value) in (tuple, list) else type(value)(*items)
-    return value

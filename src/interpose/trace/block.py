@@ -11,7 +11,8 @@ import torch
 
 from interpose.errors import TraceError
 from interpose.graph import Batch, Feed, Graph, World
-from interpose.graph.nodes import Call, Gradient, Input, Read, Ref, Save, Write
+from interpose.graph.arguments import Ref
+from interpose.graph.nodes import Call, Gradient, Input, Read, Save, Write
 from interpose.graph.sites import Site
 from interpose.trace.dispatch import answer
 from interpose.trace.kept import become

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from interpose.errors import TraceError
-from interpose.graph.nodes import Ref
+from interpose.graph.arguments import Ref
 from interpose.graph.sites import Site
 from interpose.trace.functions import give_operators
 from interpose.trace.lines import user_line

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from interpose.errors import TraceError
-from interpose.graph.nodes import Constant, Dots, Dtype, Node, Op, Ref, Slice, Weight
+from interpose.graph.arguments import Dots, Dtype, Ref, Slice
+from interpose.graph.nodes import Constant, Node, Op, Weight
 from interpose.trace.lines import user_line
 from interpose.trace.proxy import Proxy
 

@@ -7,7 +7,7 @@ import torch
 
 from interpose.engine.ops import FUNCTIONS
 from interpose.errors import ShapeError, TraceError
-from interpose.graph.nodes import Ref
+from interpose.graph.arguments import Ref
 from interpose.graph.sites import Site
 from interpose.trace.functions import FILLS, IN_PLACE, NAMES
 from interpose.trace.lines import try_shapes, user_line
