@@ -7,30 +7,31 @@ from functools import partial
 from typing import Any
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 import interpose as ip
 from interpose.errors import GraphError, SiteError
+from interpose.graph.arguments import Dots, Dtype, Ref, Slice, Steps
 from interpose.graph.nodes import (
+    Apply,
     Call,
     Constant,
-    Dots,
-    Dtype,
     Gradient,
     Graph,
     Input,
+    Log,
     Node,
     Op,
     Read,
-    Ref,
     Save,
-    Slice,
+    Skip,
+    Stop,
     Weight,
     World,
     Write,
 )
 from interpose.graph.ops import DTYPES, OPS
-from interpose.graph.sites import LAYER_SITES, MODEL_SITES, Site
+from interpose.graph.sites import LAYER_SITES, MODEL_SITES, NEW_TOKENS, Site
 from interpose.wire import decode, encode, graphs
 
 _TEXT = st.text(max_size=8)
@@ -41,10 +42,12 @@ _NUMBERS = (
     | st.just(math.nan)
     | st.complex_numbers(allow_nan=False)
 )
-_STANDARD = [*MODEL_SITES, *(f"layers.{layer}.{name}" for layer in (0, 11) for name in LAYER_SITES)]
+_STANDARD = [NEW_TOKENS, *MODEL_SITES, *(f"layers.{layer}.{name}" for layer in (0, 11) for name in LAYER_SITES)]
 SITES = st.builds(Site, st.sampled_from(_STANDARD), call=st.none() | st.integers(0, 9)) | st.builds(
     Site, _TEXT, st.sampled_from(["output", "input", "inputs"]), st.none() | st.integers(0, 9)
 )
+
+STEPS = st.none() | st.builds(Steps, st.integers(0, 3), st.none() | st.integers(4, 9), st.booleans())
 
 
 def arguments(refs: st.SearchStrategy[Ref]) -> st.SearchStrategy[Any]:
@@ -67,8 +70,10 @@ def recipes(draw: Any) -> Callable[[], Graph]:
         refs = st.builds(Ref, st.integers(0, index - 1))
         values, names = arguments(refs), st.sampled_from([world.name for world in worlds]) if worlds else st.nothing()
         kinds = [
-            later(Read, site=SITES, world=names, at=_TEXT),
-            later(Write, site=SITES, world=names, value=refs),
+            later(Read, site=SITES, world=names, at=_TEXT, steps=STEPS),
+            later(Write, site=SITES, world=names, value=refs, steps=STEPS),
+            later(Skip, site=SITES, world=names, value=refs, steps=STEPS),
+            later(Stop, world=names, steps=STEPS),
             later(
                 Op,
                 name=st.sampled_from(sorted(OPS)),
@@ -80,12 +85,14 @@ def recipes(draw: Any) -> Callable[[], Graph]:
             later(Gradient, of=refs, wrt=refs),
             later(Weight, path=_TEXT),
             later(Input, name=_TEXT, trainable=st.booleans()),
+            later(Log, label=_TEXT, value=refs),
             later(Save, name=st.just(f"saved{index}"), value=refs),
         ]
-        nodes.append(draw(st.one_of(kinds if worlds else kinds[2:])))
+        nodes.append(draw(st.one_of(kinds if worlds else kinds[4:])))
     return lambda: Graph(tuple(worlds), tuple(make() for make in nodes))
 
 
+@settings(max_examples=30)
 @given(recipes())
 def test_a_graph_comes_back_equal_with_its_hash_and_its_lines(recipe: Callable[[], Graph]) -> None:
     graph = recipe()
@@ -164,6 +171,9 @@ def test_the_text_of_a_graph_is_what_the_documentation_says() -> None:
         (message({**_READ, "site": {"site": ["embed", "__class__", None]}}), "but no '__class__'"),
         (message({**_READ, "site": {"site": ["embed", "", None, 1]}}), "A site has wrong parts"),
         (message({**_READ, "site": {"site": ["embed", "", -1]}}), "there is no call -1"),
+        (message({**_READ, "steps": {"steps": [-1, None, False]}}), "there is no step -1"),
+        (message({**_READ, "steps": {"steps": [0, None]}}), "A steps has wrong parts"),
+        (message({**_READ, "steps": 0}), r"nodes\[0\].steps: "),
         (message({**_READ, "site": {"site": ["layers.0.bogus", "", None]}}), "There is no site named 'layers.0.bogus'"),
         (
             message({**_READ, "site": {"site": ["blocks.0.hook_resid_pre", "", None]}}),
@@ -216,6 +226,7 @@ def test_damage_never_raises_anything_else(name: str, extra: dict[str, Any], dat
             continue
 
 
+@settings(max_examples=30)
 @given(recipes(), st.data())
 def test_a_text_with_a_piece_cut_out_never_raises_anything_else(recipe: Callable[[], Graph], data: Any) -> None:
     text = encode(recipe())
@@ -226,13 +237,9 @@ def test_a_text_with_a_piece_cut_out_never_raises_anything_else(recipe: Callable
         return
 
 
-class Apply(Node):
-    """Stands for a node that holds a function."""
-
-
 def test_what_cannot_travel_is_refused_where_it_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(GraphError, match=r"mine.py:3: Apply is local only: it cannot be sent or saved"):
-        encode(Graph((), (Apply(at="mine.py:3"),)))
+        encode(Graph((), (Apply(function=print, at="mine.py:3"),)))
     for value, said in [
         (object(), "A object cannot be sent or saved"),
         ([1], "A list cannot be sent or saved"),

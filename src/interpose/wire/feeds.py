@@ -4,10 +4,10 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from interpose.errors import GraphError
-from interpose.graph.feed import Batch, Feed
+from interpose.graph.feed import Batch, Feed, Generation
 from interpose.wire.graphs import LENGTH, WORLDS, opened
 from interpose.wire.values import first_fault, from_json, to_json
 
@@ -18,6 +18,7 @@ class _Batch(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
     args: list[Any]
     kwargs: dict[str, Any]
+    generation: Annotated[Generation | None, BeforeValidator(from_json)] = None
 
 
 class _Message(BaseModel):
@@ -45,6 +46,7 @@ def encode_feed(feed: Feed) -> tuple[str, dict[str, Any]]:
         name: {
             "args": [to_json(value, held) for value in batch.args],
             "kwargs": {key: to_json(value, held) for key, value in batch.kwargs.items()},
+            "generation": to_json(batch.generation),
         }
         for name, batch in feed.worlds.items()
     }
@@ -75,6 +77,7 @@ def decode_feed(text: str, tensors: Mapping[str, Any]) -> Feed:
         name: Batch(
             tuple(from_json(value, held) for value in batch.args),
             {key: from_json(value, held) for key, value in batch.kwargs.items()},
+            batch.generation,
         )
         for name, batch in checked.worlds.items()
     }

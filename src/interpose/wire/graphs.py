@@ -21,10 +21,13 @@ from interpose.graph.nodes import (
     Gradient,
     Graph,
     Input,
+    Log,
     Node,
     Op,
     Read,
     Save,
+    Skip,
+    Stop,
     Weight,
     World,
     Write,
@@ -44,6 +47,8 @@ LENGTH = 64 * 2**20
 _KINDS: dict[str, type[Node]] = {
     "read": Read,
     "write": Write,
+    "skip": Skip,
+    "stop": Stop,
     "op": Op,
     "call": Call,
     "gradient": Gradient,
@@ -51,6 +56,7 @@ _KINDS: dict[str, type[Node]] = {
     "constant": Constant,
     "input": Input,
     "save": Save,
+    "log": Log,
 }
 """The nodes that may travel. What is not here stays in the process that wrote it."""
 

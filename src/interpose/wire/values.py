@@ -12,9 +12,10 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from interpose.errors import GraphError
-from interpose.graph.nodes import Dots, Dtype, Ref, Slice
+from interpose.graph.arguments import Dots, Dtype, Ref, Slice, Steps
+from interpose.graph.feed import Generation
 from interpose.graph.ops import DTYPES
-from interpose.graph.sites import Site, standard
+from interpose.graph.sites import NEW_TOKENS, Site, standard
 
 DEPTH = 32
 """How deep values may lie inside one another."""
@@ -22,8 +23,16 @@ DEPTH = 32
 TEXT = 4096
 """How long one text may be, in characters."""
 
-KINDS: dict[str, type] = {"ref": Ref, "slice": Slice, "dots": Dots, "dtype": Dtype, "site": Site}
-"""The dataclasses that may stand in a graph besides nodes: the wire's name for each."""
+KINDS: dict[str, type] = {
+    "ref": Ref,
+    "slice": Slice,
+    "dots": Dots,
+    "dtype": Dtype,
+    "site": Site,
+    "steps": Steps,
+    "generation": Generation,
+}
+"""The dataclasses that may stand in a graph or a feed, besides nodes: the wire's name for each."""
 
 _NAMES = {kind: name for name, kind in KINDS.items()}
 _INTEGERS = range(-(2**63), 2**64)
@@ -139,6 +148,8 @@ def _made(kind: str, parts: tuple[Any, ...]) -> Any:
     match made:
         case Dtype(name=name) if name not in DTYPES:
             raise GraphError(f"There is no number type named {_short(name)}.")
+        case Steps(start=start) if start < 0:
+            raise GraphError(f"Steps are counted from 0; there is no step {start}.")
         case Site():
             _check_site(made)
     return made
@@ -149,7 +160,7 @@ def _check_site(site: Site) -> None:
         raise GraphError(f"A module has an output, an input and inputs, but no {_short(site.part)}.")
     if site.call is not None and site.call < 0:
         raise GraphError(f"Calls of a module are counted from 0; there is no call {site.call}.")
-    if not site.part and standard(site.name).name != site.name:
+    if not site.part and site.name != NEW_TOKENS and standard(site.name).name != site.name:
         raise GraphError(f"Sites travel by their own names: {standard(site.name).name}, not {_short(site.name)}.")
 
 
