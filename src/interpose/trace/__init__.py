@@ -2,5 +2,6 @@
 
 from interpose.graph import Batch as Batch
 from interpose.trace.block import Trace as Trace, grad as grad
+from interpose.trace.edits import Edit as Edit
 from interpose.trace.info import ModelInfo as ModelInfo
 from interpose.trace.model import Model as Model

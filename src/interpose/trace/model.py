@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextvars import ContextVar, Token
+from functools import partial
 from typing import Any, final
 
 import torch
@@ -31,6 +32,7 @@ class Model:
         tokenizer: a tokenizer object of the transformers library, or None.
         info: where it came from.
         attention: how its library lets attention be tapped, or None.
+        backend: what runs its graphs; None runs them on the network, here.
 
     Attributes:
         network: the stock module.
@@ -46,18 +48,24 @@ class Model:
     """
 
     def __init__(
-        self, network: torch.nn.Module, *, tokenizer: Any = None, info: ModelInfo, attention: Attention | None = None
+        self,
+        network: torch.nn.Module,
+        *,
+        tokenizer: Any = None,
+        info: ModelInfo,
+        attention: Attention | None = None,
+        backend: Any = None,
     ) -> None:
         """Find the table for the network's `config.model_type`."""
         config = getattr(network, "config", None)
         self.network, self.tokenizer, self.info, self.config = network, tokenizer, info, config
         self.family: Family | None = find(getattr(config, "model_type", None))
         self.dims: Dims | None = self.family.dims(config) if self.family is not None else None
-        self.backend = LocalBackend(network, self.family, self.dims, attention)
+        self.backend: Any = backend or LocalBackend(network, self.family, self.dims, attention)
         self.layers, self.call = Layers(self), Call(self)
         self.norm = Part(self, "norm.", ("output",), {})
         self._open: ContextVar[Trace | None] = ContextVar(f"open block of {info.name}", default=None)
-        self._hash = info.weights_hash
+        self._hash, self._make_hash = info.weights_hash, partial(hash_of, network)
         self.shapes = Shapes(self)
 
     def __getattr__(self, name: str) -> Any:
@@ -102,6 +110,26 @@ class Model:
             ```
         """
         return Trace(self, self.batch(*inputs, **kwargs) if inputs or kwargs else None, run)
+
+    def edited(self, *edits: Any) -> "Model":
+        """A view of this model in which changes stay: every run has them in it. This model itself is unchanged.
+
+        Args:
+            *edits: blocks that have ended, `ip.Edit`s, graphs, or objects with `edit(model)`; the first comes first.
+
+        Returns:
+            a model; `network` is still the stock module, without the edits.
+
+        Example:
+            ```python
+            with model.trace("any prompt", run=False) as t:
+                model.layers[10].output[:, -1] += v
+            steered = model.edited(t)
+            ```
+        """
+        from interpose.trace.edited import edited
+
+        return edited(self, edits)
 
     def tokens(self, prompts: str | Sequence[str]) -> Batch:
         """Tokenise prompts, padded on the left.
@@ -174,9 +202,9 @@ class Model:
 
     @property
     def weights_hash(self) -> str:
-        """sha256 of its weights: of the file where it was loaded from one, else of every parameter and buffer."""
+        """sha256 of its weights: of the file where it was loaded from one, else of all of them; and of its edits."""
         if not self._hash:
-            self._hash = hash_of(self.network)
+            self._hash = self._make_hash()
         return self._hash
 
     def table(self) -> Family:

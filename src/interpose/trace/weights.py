@@ -1,7 +1,7 @@
 """A model's weights: by path, by head, and as one hash."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -52,10 +52,15 @@ def module_at(model: "Model", path: str) -> torch.nn.Module:
 
 def hash_of(network: torch.nn.Module) -> str:
     """sha256 of every parameter and buffer, by name, as hex."""
+    return hash_of_tensors(network.state_dict())
+
+
+def hash_of_tensors(tensors: Mapping[str, Any]) -> str:
+    """sha256 of tensors, by name, as hex."""
     digest = hashlib.sha256()
-    for name, weight in sorted(network.state_dict().items()):
+    for name, tensor in sorted(tensors.items()):
         digest.update(name.encode())
-        digest.update(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
