@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
 import interpose as ip
-from interpose.errors import GraphError, SiteError, TraceError
+from interpose.errors import GraphError, RunError, SiteError, TraceError
 from interpose.graph.feed import Generation
 from interpose.graph.nodes import Constant, Graph, Op, Read, Ref, Save, Stop, World, Write
 from interpose.graph.sites import NEW_TOKENS, Site
@@ -144,14 +144,39 @@ def test_gradients_go_through_the_edit(model: ip.Model, ids: Tensor) -> None:
 
 
 def test_every_step_of_a_generation_is_edited(model: ip.Model, ids: Tensor) -> None:
-    steered = model.edited(steering(model, v=3 * V))
-    tokens = Graph((World("gen"),), (Read(site=Site(NEW_TOKENS), world="gen"), Save(name="new", value=Ref(0))))
-    feed = ip.Feed({"gen": ip.Batch(kwargs=steered.batch(ids).kwargs, generation=Generation(6))})
-    found = next(steered.backend.run_many([tokens], [feed]))["new"]
-    with hooked(model.network, "model.layers.1", lambda o: torch.cat([o[:, :-1], o[:, -1:] + 3 * V], 1)):
+    with model.generate(ids, max_new_tokens=3, run=False) as written, written.steps():
+        model.layers[1].output[:, -1] += V
+    with hooked(model.network, "model.layers.1", lambda o: torch.cat([o[:, :-1], o[:, -1:] + V], 1)):
         expected = model.network.generate(ids, max_new_tokens=6, min_new_tokens=6, do_sample=False, pad_token_id=0)
-    assert found.equal(expected[:, ids.shape[1] :])
-    assert not found.equal(next(model.backend.run_many([tokens], [feed]))["new"])
+        logits = stock(model.network, ids)
+    for edit in (steering(model), written):  # written in a forward pass, or at every step: the same edit
+        steered = model.edited(edit)
+        with steered.generate(ids, max_new_tokens=6, stop=()) as t, t.step(0):
+            first = steered.logits[:, -1].save()
+        assert t.tokens.equal(expected[:, ids.shape[1] :])
+        assert torch.allclose(first, logits[:, -1], atol=1e-5)
+        with steered.trace(ids):
+            found = steered.logits.save()
+        assert found.equal(logits)
+    with model.generate(ids, max_new_tokens=6, stop=()) as plain:
+        pass
+    assert not plain.tokens.equal(t.tokens)
+
+
+def test_an_edit_of_some_steps_belongs_to_generations(model: ip.Model, ids: Tensor) -> None:
+    with model.generate(ids, max_new_tokens=3, run=False) as t, t.step(0):
+        model.layers[1].output[:, 2] += V  # a position of the prompt, which later steps do not have
+    steered = model.edited(t)
+    with steered.generate(ids, max_new_tokens=4, stop=()) as run:
+        pass
+    with model.generate(ids, max_new_tokens=4, stop=()) as by_hand, by_hand.step(0):
+        model.layers[1].output[:, 2] += V
+    assert run.tokens.equal(by_hand.tokens)
+    refused = pytest.raises(
+        RunError, match=r"test_edits.py:\d+: step\(0\) belongs to a generation, and the world 'main'"
+    )
+    with refused, steered.trace(ids):
+        steered.logits.save()
 
 
 def test_a_donor_world_of_an_edit_runs_beside_on_the_donor_s_own_prompt(model: ip.Model, ids: Tensor) -> None:
@@ -199,7 +224,7 @@ CHANGES: list[Callable[[Any], Any]] = [lambda h: h * 0.5, torch.tanh, lambda h: 
 CHANGE = st.tuples(st.sampled_from(SITES), st.integers(0, len(CHANGES) - 1))
 
 
-def by_hand(network: torch.nn.Module, ids: Tensor, edits: list[Any], own: list[Any]) -> dict[str, Tensor]:
+def with_hooks(network: torch.nn.Module, ids: Tensor, edits: list[Any], own: list[Any]) -> dict[str, Tensor]:
     """What each site holds behind the edits and before the program's own changes, and the logits behind all."""
     found: dict[str, Tensor] = {}
 
@@ -240,7 +265,7 @@ def test_random_edits_do_what_raw_hooks_do(model: ip.Model, edits: list[Any], ow
             found.site(name).save(f"before {name}")
         write(found, own)
         found.logits.save("logits")
-    expected = by_hand(model.network, ids, edits, own)
+    expected = with_hooks(model.network, ids, edits, own)
     assert run.saved.keys() == expected.keys()
     for name, value in expected.items():
         assert run.saved[name].equal(value), name

@@ -107,9 +107,9 @@ def steps_of(graph: Graph, depends: list[tuple[int, ...]]) -> dict[int, Steps]:
     for index, node in enumerate(graph.nodes):
         own = getattr(node, "steps", None)
         spans = {found[used] for used in depends[index] if used in found}
-        if isinstance(node, Read) and own is not None and not own.one:
-            found[index] = own
-        elif spans:
+        if own is not None and not own.one and not isinstance(node, Stop):
+            spans.add(own)
+        if spans:
             found[index] = spans.pop()
             if spans or (isinstance(node, Write | Skip) and own != found[index]):
                 raise GraphError(

@@ -6,7 +6,7 @@ what happens there in program order. A plan holds no tensor and is replayed with
 
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from interpose.engine.needs import ancestors, detached, named_sites, needed_nodes, steps_of, tainted, world_order
@@ -59,12 +59,23 @@ class Plan:
 
     def __str__(self) -> str:
         """What will run, in order."""
-        return "\n".join(map(str, self.worlds))
+        lines: list[str] = []
+        for world in self.worlds:
+            spans = self.spans(world.name)
+            lines += [f'generation "{world.name}"'] if spans else [str(world)]
+            for steps in spans:
+                here = [i for i in self.needed if getattr(self.graph.nodes[i], "steps", None) == steps]
+                lines += [
+                    f" at {steps}:",
+                    *str(world_plan(self.graph, world.name, here, self.where, False)).split("\n")[1:],
+                ]
+        return "\n".join(lines)
 
     def at_step(self, world: WorldPlan, step: int) -> WorldPlan:
         """What of a world happens at one step of a generation."""
         nodes = [i for i in self.needed if step in (getattr(self.graph.nodes[i], "steps", None) or ())]
-        return world_plan(self.graph, world.name, nodes, self.where, gradients=False)
+        here = world_plan(self.graph, world.name, nodes, self.where, gradients=False)
+        return replace(here, stoppable=here.stops)  # the rest of the network chooses the next token
 
     def spans(self, world: str) -> dict[Steps, str]:
         """All steps that a world names, each with the first line that names it."""

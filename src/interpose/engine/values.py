@@ -11,7 +11,7 @@ from interpose.engine.plan import Plan
 from interpose.engine.structures import copied, described, detach
 from interpose.errors import InterposeError, RunError
 from interpose.graph.feed import Feed
-from interpose.graph.nodes import Gradient, Op, Weight
+from interpose.graph.nodes import Apply, Gradient, Node, Op, Weight
 
 
 class Overwritten(Exception):
@@ -225,8 +225,7 @@ class Values:
             raise
         except Exception as error:
             node = self.plan.graph.nodes[index]
-            what = node.name if isinstance(node, Op) else f"calling {getattr(node, 'module', type(node).__name__)}"
-            raise RunError(f"{node.at}: {what} failed: {error}") from error
+            raise RunError(f"{node.at}: {_named(node)} failed: {error}") from error
         finally:
             for used in self.plan.depends[index]:
                 self._release(used)
@@ -287,3 +286,13 @@ class Values:
             )
         except Exception as error:
             raise RunError(f"{at}: the gradient failed: {error}") from error
+
+
+def _named(node: Node) -> str:
+    """What a node does, for an error."""
+    match node:
+        case Op(name=name):
+            return name
+        case Apply(function=function):
+            return getattr(function, "__name__", type(function).__name__)
+    return f"calling {getattr(node, 'module', type(node).__name__)}"

@@ -166,7 +166,9 @@ def _in_edit(node: Any, main: str, number: Mapping[int, int]) -> Node:
     node = renumbered(node, number.__getitem__)
     if isinstance(node, Input):
         return Constant(ref=node.name, at=node.at)
-    return replace(node, world=MAIN) if getattr(node, "world", None) == main else node
+    if getattr(node, "world", None) != main:
+        return node
+    return replace(node, world=MAIN, steps=None if node.steps == Steps() else node.steps)  # all steps are every call
 
 
 def _named(node: Any, prefix: str) -> Node:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextvars import ContextVar, Token
+from dataclasses import replace
 from functools import partial
 from typing import Any, final
 
@@ -14,6 +15,7 @@ from interpose.graph.sites import standard
 from interpose.models import Dims, Family, find
 from interpose.trace.access import Call, Layers, Module, Part, other_name
 from interpose.trace.block import Trace
+from interpose.trace.generating import chat, generation, is_chat, split
 from interpose.trace.info import ModelInfo
 from interpose.trace.lines import user_line
 from interpose.trace.shapes import Shapes
@@ -111,21 +113,35 @@ class Model:
         """
         return Trace(self, self.batch(*inputs, **kwargs) if inputs or kwargs else None, run)
 
-    def edited(self, *edits: Any) -> "Model":
-        """A view of this model in which changes stay: every run has them in it. This model itself is unchanged.
+    def generate(self, *inputs: Any, max_new_tokens: int = 20, run: bool = True, **kwargs: Any) -> Trace:
+        """Open a with-block about a generation: its sites are read and written at steps.
 
         Args:
-            *edits: blocks that have ended, `ip.Edit`s, graphs, or objects with `edit(model)`; the first comes first.
+            *inputs: a prompt, a list of prompts, messages (`[{"role": "user", "content": ...}]`), or token ids.
+            max_new_tokens: how many tokens to add, at most.
+            run: run when the block ends.
+            **kwargs: `temperature` (0, the default, takes the likeliest token), `top_k`, `top_p`, `seed` (0); `stop`,
+                the tokens that end a row (ids, or texts of one token; None is the model's own, () none); further
+                arguments of the module.
 
         Returns:
-            a model; `network` is still the stock module, without the edits.
+            the block; after it, `t.text` (`t.texts`) is the new text and `t.tokens` the new token ids.
 
         Example:
             ```python
-            with model.trace("any prompt", run=False) as t:
-                model.layers[10].output[:, -1] += v
-            steered = model.edited(t)
+            with model.generate("Once upon a time", max_new_tokens=20) as t:
+                with t.steps():
+                    model.layers[10].output[:, -1] += v
+            print(t.text)
             ```
+        """
+        return Trace(self, self.batch(*inputs, max_new_tokens=max_new_tokens, **kwargs), run)
+
+    def edited(self, *edits: Any) -> "Model":
+        """A view of this model whose every run has edits in it; the model itself, and `network`, stay as they are.
+
+        Args:
+            *edits: blocks that have ended, `ip.Edit`s, graphs, or objects with `edit(model)`; the first comes first.
         """
         from interpose.trace.edited import edited
 
@@ -143,14 +159,19 @@ class Model:
         if self.tokenizer is None:
             raise TraceError(
                 f"{user_line()}: {self.info.name} has no tokenizer, so it cannot read text. Give token ids as a "
-                "tensor, or a "
-                "tokenizer when loading: ip.wrap(module, tokenizer=...)."
+                "tensor, or a tokenizer when loading: ip.wrap(module, tokenizer=...)."
             )
         return tokens(self.tokenizer, prompts)
 
     def batch(self, *inputs: Any, **kwargs: Any) -> Batch:
-        """What one call of the model is given, from prompts, token ids or the module's own arguments."""
-        return make_batch(self, inputs, kwargs)
+        """What a world is given, from prompts, messages, token ids or the module's own arguments."""
+        settings, others = split(kwargs)
+        if len(inputs) == 1 and is_chat(inputs[0]):
+            inputs = (chat(self, [inputs[0]]),)
+        elif len(inputs) == 1 and isinstance(inputs[0], list) and inputs[0] and all(map(is_chat, inputs[0])):
+            inputs = (chat(self, inputs[0]),)
+        made = make_batch(self, inputs, others)
+        return replace(made, generation=generation(self, settings)) if settings else made
 
     def plan(self, graph: Graph) -> Any:
         """What will run for a graph; print it."""

@@ -64,7 +64,7 @@ def index(trace: Any, base: Any, where: Any) -> Any:
     """
     if not isinstance(base, Proxy):
         return record(trace, "getitem", torch.Tensor.__getitem__, (base, where), {})
-    columns, where_then = trace.place_index(base, where)
+    columns, where_then = trace.worlds.place_index(base, where)
     if columns is not None:
         base = indexed(base, columns, columns)
     return indexed(base, where_then, where)

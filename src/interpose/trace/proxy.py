@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from interpose.errors import TraceError
-from interpose.graph.arguments import Ref
+from interpose.graph.arguments import Ref, Steps
 from interpose.graph.sites import Site
 from interpose.trace.functions import give_operators
 from interpose.trace.lines import user_line
@@ -24,6 +24,7 @@ class Origin:
     Attributes:
         site: for a site's own value, the site.
         world: its world.
+        steps: the steps of a generation that it was read at.
         generation: how often the site had been given another value when this one was read.
         parent: for a basic index of another proxy, that proxy.
         index: the index.
@@ -32,6 +33,7 @@ class Origin:
 
     site: Site | None = None
     world: str = ""
+    steps: Steps | None = None
     generation: int = 0
     parent: "Proxy | None" = None
     index: Any = None
@@ -92,6 +94,11 @@ class Proxy(torch.Tensor):
             raise TraceError(
                 f"{user_line()}: this value belongs to another block (another model's, or an earlier one). "
                 "Save it there and use the saved tensor here."
+            )
+        if recorder.stepped and recorder.stepped.get(self._ref.index, recorder.steps) != recorder.steps:
+            raise TraceError(
+                f"{user_line()}: this value has one value a step ({recorder.stepped[self._ref.index]}), so it is used "
+                "and saved inside that block. Save it there; after the block it is a list."
             )
         return self._ref
 

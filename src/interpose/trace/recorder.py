@@ -8,14 +8,22 @@ from typing import Any
 import torch
 
 from interpose.errors import TraceError
-from interpose.graph.arguments import Dots, Dtype, Ref, Slice
-from interpose.graph.nodes import Constant, Node, Op, Weight
+from interpose.graph.arguments import Dots, Dtype, Ref, Slice, Steps
+from interpose.graph.nodes import Constant, Node, Op, Read, Weight, references
 from interpose.trace.lines import user_line
 from interpose.trace.proxy import Proxy
 
 
 class Recorder:
     """Collects nodes and the tensors they capture.
+
+    Attributes:
+        nodes: what was recorded.
+        constants: the captured tensors by name.
+        steps: the steps of a generation that are open now.
+        stepped: the nodes that have one value a step, and their steps.
+        open: more may be recorded.
+        failed: the block raised.
 
     Args:
         weights: path of each of the model's own parameters and buffers, by identity.
@@ -25,6 +33,8 @@ class Recorder:
         """Start empty."""
         self.nodes: list[Node] = []
         self.constants: dict[str, torch.Tensor] = {}
+        self.steps: Steps | None = None
+        self.stepped: dict[int, Steps] = {}
         self.open = True
         self.failed = False
         self._find_weights = weights
@@ -36,6 +46,10 @@ class Recorder:
         """Append a node, marked with the user's line."""
         object.__setattr__(node, "at", node.at or user_line())
         self.nodes.append(node)
+        if self.steps is not None and not self.steps.one:
+            of_steps = isinstance(node, Read) or any(ref.index in self.stepped for ref in references(node))
+            if of_steps:
+                self.stepped[len(self.nodes) - 1] = self.steps
         return Ref(len(self.nodes) - 1)
 
     def op(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Ref:

@@ -11,6 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from interpose.engine.plan import place_of
 from interpose.errors import InterposeError, TraceError
 from interpose.graph import Batch, Feed, Graph, Site
+from interpose.graph.arguments import Steps
 from interpose.trace.lines import try_shapes, user_line
 
 if TYPE_CHECKING:
@@ -70,12 +71,13 @@ class Shapes:
         self._standard: dict[tuple[Any, ...], torch.Tensor] = {}
         self._found: dict[tuple[Graph, tuple[Any, ...]], torch.Tensor] = {}
 
-    def of(self, site: Site, batch: Batch) -> torch.Tensor | None:
+    def of(self, site: Site, batch: Batch, steps: Steps | None = None) -> torch.Tensor | None:
         """The shape of a site on a batch.
 
         Args:
             site: any site.
             batch: the inputs of its world.
+            steps: the steps of a generation that it is read at; where the prompt is one of them, the shape is its.
 
         Returns:
             a tensor without data; None for a module's own values, whose shape only a run can tell.
@@ -93,8 +95,12 @@ class Shapes:
                 f"{user_line()}: {site} needs token ids; this world was given "
                 f"{sorted(batch.kwargs) or 'positional inputs'}."
             )
-        kept = batch.kwargs.get("logits_to_keep", 0)
-        key = site, given.shape[:2], kept if isinstance(kept, int) else 0, self._model.dtype
+        kept, sizes = batch.kwargs.get("logits_to_keep", 0), given.shape[:2]
+        if steps is not None and steps.start:
+            if (site.axes or ()).count("P") > 1:
+                return None  # as long as the cache by then
+            sizes = torch.Size((sizes[0], 1))
+        key = site, sizes, kept if isinstance(kept, int) else 0, self._model.dtype
         if key not in self._standard:
             self._standard[key] = self._made(*key)
         return self._standard[key]

@@ -1,6 +1,7 @@
 """From what a user passes to what a network is called with."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -47,7 +48,7 @@ def make_batch(model: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -
     """
     only = inputs[0] if len(inputs) == 1 else None
     if isinstance(only, Batch):
-        return Batch(only.args, {**only.kwargs, **_asked(model, kwargs)})
+        return replace(only, kwargs={**only.kwargs, **_asked(model, kwargs)})
     if isinstance(only, str) or (isinstance(only, list | tuple) and only and all(isinstance(t, str) for t in only)):
         batch = model.tokens(only)
         return Batch(batch.args, {**batch.kwargs, **_asked(model, kwargs)})

@@ -60,7 +60,7 @@ def in_place(trace: Any, func: Callable[..., Any], args: Any, kwargs: Any) -> An
 def _set_index(trace: Any, target: Proxy, where: Any, value: Any) -> None:
     if isinstance(value, Proxy) and _is_there_already(target, where, value):
         return  # `x[i] += v` hands the changed part back to the place it has already been written to
-    columns, where_then = trace.place_index(target, where)
+    columns, where_then = trace.worlds.place_index(target, where)
     if columns is not None:
         target = indexed(target, columns, columns)
     where_then = one_index(where_then)
@@ -119,7 +119,7 @@ def refresh(target: Proxy) -> None:
     """
     trace, origin = target._trace, target._origin
     if origin.parent is None:  # type: ignore[union-attr]
-        now = trace.value_in_place(origin)
+        now = trace.held.in_place(origin)
         if now is not None:
             vars(target)["_ref"] = now
         return
@@ -136,7 +136,7 @@ def _write_through(target: Proxy, new: Ref) -> None:
         assert origin is not None
         vars(target)["_ref"] = new
         if origin.site is not None:
-            trace.note_write(origin.site, origin.world, new, in_place=True)
+            trace.note_write(origin, new, in_place=True)
             return
         assert origin.parent is not None
         new = trace.recorder.op("setitem", (origin.parent, origin.index, target), {})
