@@ -40,7 +40,11 @@ class LocalBackend:
     @property
     def device(self) -> torch.device:
         """Where the network's first parameter is."""
-        return next((weight.device for weight in self._weights()), torch.device("cpu"))
+        for part in self._owners:
+            for weight in part._parameters.values():
+                if weight is not None:
+                    return weight.device
+        return torch.device("cpu")
 
     @property
     def dtype(self) -> torch.dtype:

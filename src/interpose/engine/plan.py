@@ -5,7 +5,7 @@ what happens there in program order. A plan holds no tensor and is replayed with
 """
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from interpose.engine.ops import evaluator
 from interpose.engine.world_plan import Where, WorldPlan, world_plan
 from interpose.errors import GraphError
 from interpose.graph.arguments import Steps
-from interpose.graph.nodes import Apply, Gradient, Graph, Log, Read, Skip, Write, references
+from interpose.graph.nodes import Apply, Gradient, Graph, Log, Read, Save, Skip, Write, references
 from interpose.graph.places import Dims, Place, Table
 from interpose.graph.sites import NEW_TOKENS, Site
 
@@ -115,7 +115,8 @@ def compile_graph(graph: Graph, family: Table | None, dims: Dims | None) -> Plan
     higher = frozenset(i for i in gradients if i in ancestors(derivatives, depends, stop=cut))
     ends = cut | {i for i in gradients if i not in higher}
     rests, differentiated = tainted(graph, targets, ends, needed, depends)
-    where = _where(graph, needed, family, dims)
+    stepped = {index: steps for index, steps in steps_of(graph, depends).items() if index in needed}
+    where = _where(graph, needed, family, dims, _kept(graph, uses, targets | set(derivatives) | set(stepped)))
     evaluators = tuple(evaluator(node) for node in graph.nodes)
     return Plan(
         graph=graph,
@@ -131,18 +132,30 @@ def compile_graph(graph: Graph, family: Table | None, dims: Dims | None) -> Plan
         higher=higher,
         needed=frozenset(needed),
         where=where,
-        stepped={index: steps for index, steps in steps_of(graph, depends).items() if index in needed},
+        stepped=stepped,
         effects=any(isinstance(graph.nodes[index], Log | Apply) for index in needed),
     )
 
 
-def _where(graph: Graph, needed: set[int], family: Table | None, dims: Dims | None) -> Where:
+def _kept(graph: Graph, uses: Mapping[int, list[int]], others: AbstractSet[int]) -> dict[int, tuple[str, ...]]:
+    """The reads of which nothing is wanted but to be saved, with the names."""
+    found = {}
+    for index, users in uses.items():
+        saves = [node.name for user in users if isinstance(node := graph.nodes[user], Save)]
+        if isinstance(graph.nodes[index], Read) and len(saves) == len(users) and index not in others:
+            found[index] = tuple(saves)
+    return found
+
+
+def _where(
+    graph: Graph, needed: set[int], family: Table | None, dims: Dims | None, kept: dict[int, tuple[str, ...]]
+) -> Where:
     places = {
         site: place_of(site, family, dims)
         for site in named_sites(graph, needed, Read, Write)
         if site.part or site.name != NEW_TOKENS
     }
-    return Where(places, {site: skipped(site, family, dims) for site in named_sites(graph, needed, Skip)})
+    return Where(places, {site: skipped(site, family, dims) for site in named_sites(graph, needed, Skip)}, kept)
 
 
 def place_of(site: Site, family: Table | None, dims: Dims | None) -> Place:

@@ -30,7 +30,7 @@ def detach(value: Any) -> Any:
 def moved(value: Any, device: torch.device) -> Any:
     """Tensors, also inside tuples, lists and dictionaries, on a device."""
     if isinstance(value, torch.Tensor):
-        return value.to(device)
+        return value if value.device == device else value.to(device)
     if type(value) is dict:
         return {name: moved(item, device) for name, item in value.items()}
     if type(value) in (tuple, list):

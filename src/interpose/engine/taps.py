@@ -94,10 +94,12 @@ class TappedView:
         captures = tuple((place, lens(place)) for place in self._plan.captures.get(anchor, ()))
 
         def reach(raw: Any) -> Any:
-            assert self.world is not None
-            return self.world.reach(number, taps, captures, raw)
+            return self.world.reach(number, taps, captures, raw)  # type: ignore[union-attr]
 
-        return reach
+        if len(taps) != 1 or captures or taps[0].site.call is not None:
+            return reach
+        (tap,) = taps
+        return lambda raw: self.world.reach_one(number, tap, raw)  # type: ignore[union-attr]
 
     def _around_output(self, path: str, tapped_there: bool) -> Around:
         reach = self._reach((path, "output")) if tapped_there else None

@@ -131,6 +131,16 @@ class Values:
         else:
             self.saved[name] = value
 
+    def keep(self, names: tuple[str, ...], value: Any) -> None:
+        """Keep what was found at a site, which nothing else uses, under some names."""
+        value = detach(value)
+        if isinstance(value, Tensor):
+            value = self._own(value)
+            if self._versioned:
+                self._kept.append((value, value._version))
+        for name in names:
+            self.saved[name] = value
+
     def log(self, label: str, index: int) -> None:
         """Say a value."""
         step = "" if self._step is None else f"step {self._step}, "

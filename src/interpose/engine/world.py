@@ -82,6 +82,13 @@ class World:
             self._beside[place] = through.get(raw, self)
         return raw
 
+    def reach_one(self, anchor: int, tap: Tap, raw: Any) -> Any:
+        """As `reach`, where the side has one site, and nothing else needs what is there."""
+        if self._calls[anchor]:
+            return self.reach(anchor, (tap,), (), raw)
+        self._calls[anchor] = 1
+        return self.apply(tap, raw)
+
     def apply(self, tap: Tap, raw: Any) -> Any:
         """Carry out the reads and writes of a site.
 
@@ -94,6 +101,9 @@ class World:
         """
         if not self._reached[tap.number]:
             self._reach(tap.number)
+        if tap.kept and not self.values.copies:
+            self.values.keep(tap.kept, tap.lens.get(raw, self))
+            return raw
         original = current = tap.lens.get(raw, self)
         for index, write in tap.steps:
             if write is None:

@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from interpose.engine.lenses import Lens, lens
 from interpose.graph.nodes import Graph, Read, Skip, Stop, World, Write
@@ -26,6 +26,7 @@ class Tap:
         lens: how the site's value is found there.
         steps: its reads and writes in program order: the node's index, and the write (None for a read).
         number: counts the sites of the world.
+        kept: where all that happens is that the value is read and saved, the names it is saved under.
     """
 
     site: Site
@@ -33,6 +34,7 @@ class Tap:
     lens: Lens
     steps: tuple[tuple[int, Write | None], ...]
     number: int
+    kept: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,10 +107,12 @@ class Where:
     Attributes:
         places: each site's place.
         skips: for each site whose module is left out, the modules and their forms.
+        kept: the reads whose value is saved as it is and not used otherwise, with the names.
     """
 
     places: Mapping[Site, Place]
     skips: Mapping[Site, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+    kept: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
 
 def world_plan(graph: Graph, name: str, nodes: Collection[int], where: Where, gradients: bool) -> WorldPlan:
@@ -132,6 +136,8 @@ def world_plan(graph: Graph, name: str, nodes: Collection[int], where: Where, gr
             skips |= {module: LeftOut(node, form, number) for module, form in where.skips[node.site]}
         elif isinstance(node, Read | Write) and node.site.name != NEW_TOKENS:
             _add_tap(taps, captures, numbers, (index, node, where.places[node.site]))
+    for anchor, found in taps.items():
+        taps[anchor] = [_simple(tap, where) for tap in found]
     stops = any(isinstance(node, Stop) for _, node in here)
     return WorldPlan(
         world=next(world for world in graph.worlds if world.name == name),
@@ -165,6 +171,12 @@ def _add_tap(
     for _, other in place.also:
         if other not in captures[other.module, other.side]:
             captures[other.module, other.side].append(other)
+
+
+def _simple(tap: Tap, where: Where) -> Tap:
+    index, write = tap.steps[0]
+    names = where.kept.get(index, ()) if len(tap.steps) == 1 and write is None and not tap.place.also else ()
+    return replace(tap, kept=names) if names else tap
 
 
 def _stage(tap: Tap) -> int:

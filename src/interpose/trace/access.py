@@ -99,11 +99,12 @@ class Part:
 class Layers:
     """The model's layers: `model.layers[3].output`, `len(model.layers)`, `for layer in model.layers`."""
 
-    __slots__ = ("_model",)
+    __slots__ = ("_made", "_model")
 
     def __init__(self, model: "Model") -> None:
         """Hold the model."""
         self._model = model
+        self._made: dict[int, Part] = {}
 
     def __len__(self) -> int:
         """How many layers there are."""
@@ -111,6 +112,8 @@ class Layers:
 
     def __getitem__(self, index: Any) -> Part:
         """One layer; negative numbers count from the last."""
+        if type(index) is int and index in self._made:
+            return self._made[index]
         count = len(self)
         try:
             index = operator.index(index)
@@ -122,7 +125,8 @@ class Layers:
             raise LayerError(
                 f"{user_line()}: there is no layers[{index}]: this model has {count} layers, 0 to {count - 1}."
             )
-        return Part(self._model, f"layers.{index % count}.", _LEAVES, _PARTS)
+        made = self._made[index] = Part(self._model, f"layers.{index % count}.", _LEAVES, _PARTS)
+        return made
 
 
 @final

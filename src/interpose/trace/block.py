@@ -23,7 +23,7 @@ from interpose.trace.proxy import Origin, Proxy, known_shape
 from interpose.trace.recorder import Recorder
 from interpose.trace.shapes import shape_of_call
 from interpose.trace.skipping import stand_in
-from interpose.trace.weights import weight_at, weight_paths
+from interpose.trace.weights import weight_at
 from interpose.trace.writing import check_site, site_value
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Trace:
     def __init__(self, model: "Model", batch: Batch | None, run: bool) -> None:
         """Nothing is recorded before the block is entered."""
         self.model, self.device = model, model.device
-        self.recorder = Recorder(lambda: weight_paths(model.network))
+        self.recorder = Recorder(model)
         self.saved: dict[str, Any] = {}
         self._run, self._first = run, batch
         self.worlds = Worlds(self.recorder)
@@ -73,7 +73,7 @@ class Trace:
         self.recorder.open, self.recorder.failed = False, True
         if kind is not None:
             return
-        self.graph = Graph(tuple(self.worlds.all.values()), tuple(self.recorder.nodes))
+        self.graph = Graph.recorded(tuple(self.worlds.all.values()), tuple(self.recorder.nodes))
         self.feed = Feed(dict(self.worlds.batches), dict(self.recorder.constants))
         if self._run:
             self.saved = next(iter(self.model.backend.run_many([self.graph], [self.feed])))

@@ -17,7 +17,7 @@ from interpose.trace.functions import give_operators
 from interpose.trace.lines import user_line
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)
 class Origin:
     """Where a proxy may be written through to.
 
@@ -71,11 +71,19 @@ class Proxy(torch.Tensor):
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Record what torch was asked to do."""
         kwargs = kwargs or {}
-        proxy = next(proxies((args, kwargs)), None)
+        proxy = args[0] if args and type(args[0]) is Proxy else next(proxies((args, kwargs)), None)
         if proxy is None:
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **kwargs)
         return proxy._trace.answer(proxy, func, args, kwargs)
+
+    def __getitem__(self, where: Any) -> Any:
+        """An index, recorded; as torch would hand it over, without the way through torch."""
+        return self._trace.answer(self, torch.Tensor.__getitem__, (self, where), {})
+
+    def __setitem__(self, where: Any, value: Any) -> None:
+        """A write to an index, recorded."""
+        self._trace.answer(self, torch.Tensor.__setitem__, (self, where, value), {})
 
     def save(self, name: str | None = None) -> "Proxy":
         """Keep the value: after the block this variable is a plain tensor, and `t.saved[name]` has it too."""

@@ -69,6 +69,8 @@ class Shapes:
         """Nothing is known yet."""
         self._model = model
         self._standard: dict[tuple[Any, ...], torch.Tensor] = {}
+        # The batch asked about last; replaced as a whole, so that threads cannot mix two.
+        self._last: tuple[Batch | None, tuple[int, int, int, torch.dtype]] = (None, (0, 0, 0, torch.float32))
         self._found: dict[tuple[Graph, tuple[Any, ...]], torch.Tensor] = {}
 
     def of(self, site: Site, batch: Batch, steps: Steps | None = None) -> torch.Tensor | None:
@@ -88,6 +90,21 @@ class Shapes:
         """
         if site.part:
             return None
+        rows, length, kept, dtype = self._sizes(site, batch)
+        if steps is not None and steps.start:
+            if (site.axes or ()).count("P") > 1:
+                return None  # as long as the cache by then
+            length = 1
+        key = site, rows, length, kept, dtype
+        if key not in self._standard:
+            self._standard[key] = self._made(*key)
+        return self._standard[key]
+
+    def _sizes(self, site: Site, batch: Batch) -> tuple[int, int, int, torch.dtype]:
+        """Rows, positions, how many positions the logits are kept for (0: all), number type."""
+        last, found = self._last
+        if last is batch:
+            return found
         self._model.table()
         given = batch.kwargs.get("input_ids", batch.kwargs.get("inputs_embeds"))
         if given is None:
@@ -95,18 +112,13 @@ class Shapes:
                 f"{user_line()}: {site} needs token ids; this world was given "
                 f"{sorted(batch.kwargs) or 'positional inputs'}."
             )
-        kept, sizes = batch.kwargs.get("logits_to_keep", 0), given.shape[:2]
-        if steps is not None and steps.start:
-            if (site.axes or ()).count("P") > 1:
-                return None  # as long as the cache by then
-            sizes = torch.Size((sizes[0], 1))
-        key = site, sizes, kept if isinstance(kept, int) else 0, self._model.dtype
-        if key not in self._standard:
-            self._standard[key] = self._made(*key)
-        return self._standard[key]
+        kept = batch.kwargs.get("logits_to_keep", 0)
+        found = given.shape[0], given.shape[1], kept if isinstance(kept, int) else 0, self._model.dtype
+        self._last = batch, found
+        return found
 
-    def _made(self, site: Site, given: torch.Size, kept: int, dtype: torch.dtype) -> torch.Tensor:
-        dims, (rows, length) = self._model.sizes(), given
+    def _made(self, site: Site, rows: int, length: int, kept: int, dtype: torch.dtype) -> torch.Tensor:
+        dims = self._model.sizes()
         place_of(site, self._model.family, dims)
         if site.name == "logits" and kept:
             length = min(length, kept)

@@ -9,6 +9,7 @@ import torch
 from interpose.errors import TraceError
 from interpose.graph import Batch
 from interpose.trace.lines import user_line
+from interpose.trace.positions import whole
 
 
 def tokens(tokenizer: Any, prompts: str | Sequence[str]) -> Batch:
@@ -90,13 +91,26 @@ def _asked(model: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     for name, site in _CAPTURES.items():
         if kwargs.get(name):
             raise TraceError(f"{user_line()}: {name} makes transformers put hooks on the network. Read {site} instead.")
-    off = {name: False for name in _CAPTURES if getattr(model.config, name, False)}
+    off = {name: False for name in _CAPTURES if _plain(model.config, name)}
     return {**off, **kwargs}
+
+
+def _plain(config: Any, name: str) -> Any:
+    # The configs of transformers answer every attribute in Python; this asks the object itself.
+    try:
+        return object.__getattribute__(config, name)
+    except AttributeError:
+        return None
 
 
 def _with_mask(kwargs: dict[str, Any]) -> Batch:
     ids, mask = kwargs["input_ids"], kwargs.get("attention_mask")
     if mask is not None and mask.ndim != 2:
         return Batch(kwargs={"use_cache": False, **kwargs})
+    if mask is None and "position_ids" not in kwargs:
+        mask, positions = whole(*ids.shape, ids.device)
+        return Batch(
+            kwargs={"input_ids": ids, "attention_mask": mask, "position_ids": positions, "use_cache": False, **kwargs}
+        )
     made = Batch.of_tokens(ids, torch.ones_like(ids) if mask is None else mask)
     return Batch(kwargs={**made.kwargs, **kwargs})
