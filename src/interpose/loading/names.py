@@ -52,6 +52,8 @@ def load(
     where = placement(dtype, device, device_map)
     with _uncollected():
         network, tokenizer, info = _find(os.fspath(name), where)
+        if getattr(network, "is_quantized", False):
+            info = replace(info, note=_joined(info.note, _quantised(network)))
         if adapter is not None:
             network, info = _with_adapter(network, info, os.fspath(adapter))
     return Model(network, tokenizer=tokenizer, info=info, attention=attention_of(network))
@@ -61,7 +63,7 @@ def _with_adapter(network: torch.nn.Module, info: ModelInfo, adapter: str) -> tu
     from interpose.loading.merging import merged
 
     network, digest = merged(network, adapter)
-    note = f"{info.note}, " * bool(info.note) + f"adapter {adapter} merged"
+    note = _joined(info.note, f"adapter {adapter} merged")
     # Where the weights came from one file, its hash; else the hash is made of the merged weights when it is asked for.
     both = hashlib.sha256(f"{info.weights_hash} {digest}".encode()).hexdigest() if info.weights_hash else ""
     return network, replace(info, name=f"{info.name} + {Path(adapter).name}", note=note, weights_hash=both)
@@ -85,6 +87,15 @@ def _find(name: str, where: Placement) -> tuple[torch.nn.Module, Any, ModelInfo]
 
         return *hub.load(name, where), ModelInfo(name, "hub")
     raise LoadError(unknown(name))
+
+
+def _quantised(network: Any) -> str:
+    method = getattr(getattr(network.config, "quantization_config", None), "quant_method", None)
+    return f"quantised ({getattr(method, 'value', method)})"
+
+
+def _joined(*notes: str) -> str:
+    return ", ".join(filter(None, notes))
 
 
 def unknown(name: str) -> str:
