@@ -16,6 +16,7 @@ _NAMES = {
     "grad": "interpose.trace",
     "Model": "interpose.trace",
     "Edit": "interpose.trace",
+    "Activations": "interpose.trace",
     "Batch": "interpose.graph",
     "Feed": "interpose.graph",
     "Graph": "interpose.graph",

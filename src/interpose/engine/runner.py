@@ -8,10 +8,12 @@ import torch
 
 from interpose.engine.attention import Attention
 from interpose.engine.generation import Continuation, even_cache
+from interpose.engine.memory import with_advice
 from interpose.engine.plan import Plan
+from interpose.engine.saved import Overwritten
 from interpose.engine.structures import copied, moved
 from interpose.engine.taps import TappedView
-from interpose.engine.values import Overwritten, Values
+from interpose.engine.values import Values
 from interpose.engine.world import World
 from interpose.engine.world_plan import WorldPlan
 from interpose.errors import InterposeError, RunError
@@ -89,6 +91,15 @@ class Runner:
                 return self._attempt(feed, device)
 
     def _attempt(self, feed: Feed, device: torch.device) -> dict[str, Any]:
+        try:
+            return self._once(feed, device)
+        except InterposeError as error:
+            # Where in the engine it was raised says nothing of the user's program; what failed below is the cause.
+            raise with_advice(error).with_traceback(None) from error.__cause__
+        except torch.OutOfMemoryError as error:  # while inputs were brought to the device
+            raise with_advice(RunError(f"{self.plan.worlds[0].world.at}: {error}"), error) from error
+
+    def _once(self, feed: Feed, device: torch.device) -> dict[str, Any]:
         values = Values(self.plan, feed, self._network, device, self._copies)
         with torch.no_grad():
             values.start()

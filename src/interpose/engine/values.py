@@ -8,14 +8,11 @@ from torch import Tensor
 
 from interpose.engine.ops import is_fresh
 from interpose.engine.plan import Plan
-from interpose.engine.structures import copied, described, detach
+from interpose.engine.saved import Overwritten, Saved
+from interpose.engine.structures import copied, described
 from interpose.errors import InterposeError, RunError
 from interpose.graph.feed import Feed
 from interpose.graph.nodes import Apply, Gradient, Node, Op, Weight
-
-
-class Overwritten(Exception):
-    """The network changed a value in place after it was read; the run must be done again with copies."""
 
 
 @final
@@ -33,15 +30,13 @@ class Values:
     def __init__(self, plan: Plan, feed: Feed, network: torch.nn.Module, device: torch.device, copies: bool) -> None:
         """Nothing is made yet."""
         self.plan, self.feed, self.network, self.device, self.copies = plan, feed, network, device, copies
-        self.saved: dict[str, Any] = {}
         self._known: dict[int, Any] = {}
         self._versions: dict[int, int] = {}
-        self._kept: list[tuple[Tensor, int]] = []
         self._waits = list(plan.waits)
         self._left = [len(users) for users in plan.uses]
         self._derived: set[int] = set()
-        self._foreign: set[int] = set()
         self._versioned = not torch.is_inference_mode_enabled()
+        self._saved = Saved(self._versioned)
         self._held: frozenset[int] = frozenset()
         self._step: int | None = None
 
@@ -50,7 +45,7 @@ class Values:
         for index in self.plan.sources:
             value = self._made(index)
             if isinstance(value, Tensor):
-                self._foreign.add(value.untyped_storage()._cdata)
+                self._saved.not_ours(value)
             self._set_all(index, value)
 
     def begin_step(self, step: int) -> None:
@@ -110,47 +105,21 @@ class Values:
         return value.clone()
 
     def finish(self) -> dict[str, Any]:
-        """The saved values.
-
-        Raises:
-            Overwritten: the network has changed one of them since it was read.
-        """
-        if any(value._version != version for value, version in self._kept):
-            raise Overwritten
-        return self.saved
+        """The saved values; raises Overwritten where the network has changed one of them since it was read."""
+        return self._saved.finish()
 
     def save(self, name: str, index: int) -> None:
         """Keep a node's value under a name, without its derivative."""
-        value = detach(self.get(index))
-        if isinstance(value, Tensor):
-            value = self._own(value)
-            if index in self._versions:
-                self._kept.append((value, value._version))
-        if index in self.plan.stepped:
-            self.saved.setdefault(name, []).append(value)
-        else:
-            self.saved[name] = value
+        self._saved.keep((name,), self.get(index), index in self.plan.stepped)
 
     def keep(self, names: tuple[str, ...], value: Any) -> None:
         """Keep what was found at a site, which nothing else uses, under some names."""
-        value = detach(value)
-        if isinstance(value, Tensor):
-            value = self._own(value)
-            if self._versioned:
-                self._kept.append((value, value._version))
-        for name in names:
-            self.saved[name] = value
+        self._saved.keep(names, value)
 
     def log(self, label: str, index: int) -> None:
         """Say a value."""
         step = "" if self._step is None else f"step {self._step}, "
         sys.stdout.write(f"{step}{label}: {described(self.get(index))}\n")
-
-    def _own(self, value: Tensor) -> Tensor:
-        """The value in memory that is neither much larger than it nor the model's weights or the feed's tensors."""
-        storage = value.untyped_storage()
-        wasteful = storage.nbytes() > 2 * value.numel() * value.element_size()
-        return value.clone() if wasteful or storage._cdata in self._foreign else value
 
     def call(self, path: str, args: tuple[Any, ...]) -> Any:
         """Apply one of the network's own modules.

@@ -68,9 +68,10 @@ def literals(value: Any) -> Iterator[str]:
     stack = [value]
     while stack:
         item = stack.pop()
-        if isinstance(item, bool | int | float | complex):
-            yield repr(item)
-        elif isinstance(item, tuple):
+        kind = type(item)
+        if kind is tuple:
             stack.extend(item)
-        elif isinstance(item, Slice):
+        elif kind is Slice:
             stack.extend((item.start, item.stop, item.step))
+        elif kind is not Ref and isinstance(item, bool | int | float | complex):
+            yield repr(item)

@@ -205,6 +205,13 @@ class Module:
         return Site(self._path, name, self._call)
 
 
+def place(site: Site, doc: str) -> Any:
+    """An attribute of a model that is a site: read and written in a block."""
+    return property(
+        lambda model: model.running().read(site), lambda model, value: model.running().write(site, value), doc=doc
+    )
+
+
 @final
 class Call:
     """The model's own modules as functions of values in a block."""

@@ -14,17 +14,18 @@ from interpose.graph.arguments import Ref, Steps
 from interpose.graph.nodes import Apply, Call, Gradient, Input, Log, Read, Save, Skip, Stop, Write
 from interpose.graph.sites import NEW_TOKENS, Site, shared
 from interpose.trace.dispatch import answer
-from interpose.trace.generating import texts_of
+from interpose.trace.generating import texts_of, the_generation
 from interpose.trace.held import Held
 from interpose.trace.kept import become
 from interpose.trace.lines import user_line
 from interpose.trace.opened import Worlds
+from interpose.trace.operations import index
 from interpose.trace.proxy import Origin, Proxy, known_shape
 from interpose.trace.recorder import Recorder
 from interpose.trace.shapes import shape_of_call
 from interpose.trace.skipping import stand_in
 from interpose.trace.weights import weight_at
-from interpose.trace.writing import check_site, site_value
+from interpose.trace.writing import check_site, set_index, site_value
 
 if TYPE_CHECKING:
     from interpose.trace.model import Model
@@ -85,14 +86,13 @@ class Trace:
     @property
     def tokens(self) -> torch.Tensor:
         """The token ids that the block's generation chose [prompt, step], after the block."""
-        return self.saved[f"{self._generated()}.tokens"]
+        return self.saved[f"{the_generation(self.worlds.batches, self.saved)}.tokens"]
 
     @property
     def texts(self) -> list[str]:
         """The new text of each prompt, after the block."""
-        generation = self.worlds.batches[self._generated()].generation
-        assert generation is not None
-        return texts_of(self.model, self.tokens, generation.stop)
+        batch = self.worlds.batches[the_generation(self.worlds.batches, self.saved)]
+        return texts_of(self.model, self.tokens, batch.generation.stop if batch.generation else ())
 
     @property
     def text(self) -> str:
@@ -101,16 +101,6 @@ class Trace:
         if len(found) != 1:
             raise TraceError(f"{user_line()}: there were {len(found)} prompts; t.texts has the new text of each.")
         return found[0]
-
-    def _generated(self) -> str:
-        names = [name for name, batch in self.worlds.batches.items() if batch.generation is not None]
-        if len(names) != 1 or f"{names[0]}.tokens" not in self.saved:
-            said = f"it has {len(names)} generations" if len(names) != 1 else "it has not run"
-            raise TraceError(
-                f"{user_line()}: this block has no one new text: {said}. Write model.generate(prompt), or take "
-                't.saved["name.tokens"].'
-            )
-        return names[0]
 
     @contextmanager
     def world(self, name: str, *inputs: Any, base: str | None = None, **kwargs: Any) -> Iterator[None]:
@@ -260,6 +250,15 @@ class Trace:
     def answer(self, proxy: Proxy, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         """What torch was asked to do to a value of this block; see `interpose.trace.dispatch`."""
         return answer(proxy, func, args, kwargs)
+
+    def index(self, value: Any, where: Any) -> Any:
+        """Record an index of a value."""
+        return index(self, value, where)
+
+    def set_index(self, target: Proxy, where: Any, value: Any) -> None:
+        """Record a write to an index of a value."""
+        target.check_open()
+        set_index(self, target, where, value)
 
     def note_save(self, proxy: Proxy, name: str | None) -> None:
         """Record that a value is wanted after the block."""

@@ -17,6 +17,8 @@ SETTINGS = ("max_new_tokens", "temperature", "top_k", "top_p", "seed", "stop")
 
 def split(kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The settings of a generation among some arguments, and the other arguments."""
+    if kwargs.keys().isdisjoint(SETTINGS):
+        return {}, dict(kwargs)
     settings = {name: value for name, value in kwargs.items() if name in SETTINGS}
     return settings, {name: value for name, value in kwargs.items() if name not in settings}
 
@@ -117,3 +119,19 @@ def texts_of(model: "Model", tokens: torch.Tensor, ends: Sequence[int]) -> list[
         until = next((i for i, token in enumerate(row) if token in ends), len(row))
         found.append(model.tokenizer.decode(row[:until], skip_special_tokens=True))
     return found
+
+
+def the_generation(batches: Mapping[str, Batch], saved: Mapping[str, Any]) -> str:
+    """The name of the only world of a block that is a generation.
+
+    Raises:
+        TraceError: there is none, or several, or it has not run.
+    """
+    names = [name for name, batch in batches.items() if batch.generation is not None]
+    if len(names) != 1 or f"{names[0]}.tokens" not in saved:
+        said = f"it has {len(names)} generations" if len(names) != 1 else "it has not run"
+        raise TraceError(
+            f"{user_line()}: this block has no one new text: {said}. Write model.generate(prompt), or take "
+            't.saved["name.tokens"].'
+        )
+    return names[0]

@@ -27,6 +27,9 @@ class _State:
     in_place: Ref | None = None
 
 
+_NOTHING = _State()
+
+
 @final
 class Held:
     """The sites of one block, by site, world and steps."""
@@ -58,7 +61,7 @@ class Held:
             TraceError: the site was given another value since it was read.
         """
         assert origin.site is not None
-        state = self._states.get((origin.site, origin.world, origin.steps), _State())
+        state = self._states.get((origin.site, origin.world, origin.steps), _NOTHING)
         if state.generation != origin.generation:
             raise TraceError(
                 f"{user_line()}: {origin.site} has been given another value since this one was read from it, so "

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextvars import ContextVar, Token
 from dataclasses import replace
 from functools import partial
+from os import PathLike
 from typing import Any, final
 
 import torch
@@ -13,8 +14,10 @@ from interpose.errors import SiteError, TraceError
 from interpose.graph import Batch, Graph, Site
 from interpose.graph.sites import standard
 from interpose.models import Dims, Family, find
-from interpose.trace.access import Call, Layers, Module, Part, other_name
+from interpose.trace.access import Call, Layers, Module, Part, other_name, place
 from interpose.trace.block import Trace
+from interpose.trace.caching import cache
+from interpose.trace.dataset import Activations
 from interpose.trace.generating import chat, generation, is_chat, split
 from interpose.trace.info import ModelInfo
 from interpose.trace.lines import user_line
@@ -147,6 +150,21 @@ class Model:
 
         return edited(self, edits)
 
+    def cache(self, prompts: Any, sites: str | Sequence[str], out: str | PathLike[str], **options: Any) -> Activations:
+        """Stream activations to a folder, as a data set; where it was cut off, the same call goes on.
+
+        Args:
+            prompts: texts, or token ids; any iterable, which may be larger than memory.
+            sites: names such as `layers.5.output`, or `module("path").output`.
+            out: the folder.
+            **options: `batch_size=16`, `positions="all"` (or `"last"`), `dtype=None` (or `"float16"`, `"bfloat16"`,
+                `"float32"`), `shard_bytes=2**28`, `progress=True`.
+
+        Returns:
+            the data set; `ip.Activations.load(out)` opens it again.
+        """
+        return cache(self, prompts, sites, out, options)
+
     def tokens(self, prompts: str | Sequence[str]) -> Batch:
         """Tokenise prompts, padded on the left.
 
@@ -166,10 +184,11 @@ class Model:
     def batch(self, *inputs: Any, **kwargs: Any) -> Batch:
         """What a world is given, from prompts, messages, token ids or the module's own arguments."""
         settings, others = split(kwargs)
-        if len(inputs) == 1 and is_chat(inputs[0]):
-            inputs = (chat(self, [inputs[0]]),)
-        elif len(inputs) == 1 and isinstance(inputs[0], list) and inputs[0] and all(map(is_chat, inputs[0])):
-            inputs = (chat(self, inputs[0]),)
+        only = inputs[0] if len(inputs) == 1 and isinstance(inputs[0], list) else None
+        if only and is_chat(only):
+            inputs = (chat(self, [only]),)
+        elif only and all(map(is_chat, only)):
+            inputs = (chat(self, only),)
         made = make_batch(self, inputs, others)
         return replace(made, generation=generation(self, settings)) if settings else made
 
@@ -190,26 +209,10 @@ class Model:
         """The value at a standard site, by name; TransformerLens's and nnterp's names are understood too."""
         return self.running().read(standard(name))
 
-    embed = property(
-        lambda self: self.running().read(Site("embed")),
-        lambda self, value: self.running().write(Site("embed"), value),
-        doc="The token embedding as it enters the stream [batch, position, width].",
-    )
-    logits = property(
-        lambda self: self.running().read(Site("logits")),
-        lambda self, value: self.running().write(Site("logits"), value),
-        doc="The logits [batch, position, vocabulary].",
-    )
-    output = property(
-        lambda self: Module(self, "").output,
-        lambda self, value: self.running().write(Site("", "output"), value),
-        doc="What the whole network returns.",
-    )
-    input = property(
-        lambda self: Module(self, "").input,
-        lambda self, value: self.running().write(Site("", "input"), value),
-        doc="The network's first tensor argument.",
-    )
+    embed = place(Site("embed"), "The token embedding as it enters the stream [batch, position, width].")
+    logits = place(Site("logits"), "The logits [batch, position, vocabulary].")
+    output = place(Site("", "output"), "What the whole network returns.")
+    input = place(Site("", "input"), "The network's first tensor argument.")
 
     @property
     def device(self) -> torch.device:
@@ -224,8 +227,7 @@ class Model:
     @property
     def weights_hash(self) -> str:
         """sha256 of its weights: of the file where it was loaded from one, else of all of them; and of its edits."""
-        if not self._hash:
-            self._hash = self._make_hash()
+        self._hash = self._hash or self._make_hash()
         return self._hash
 
     def table(self) -> Family:
@@ -237,9 +239,8 @@ class Model:
         if self.family is None:
             kind = getattr(self.config, "model_type", None) or type(self.network).__name__
             raise SiteError(
-                f"{self.info.name} is of a kind without a table ({kind}), so standard names such as "
-                "layers[0].output have no "
-                'meaning for it. Reach its parts by path: model.module("path.of.module").output.'
+                f"{self.info.name} is of a kind without a table ({kind}), so standard names such as layers[0].output "
+                'have no meaning for it. Reach its parts by path: model.module("path.of.module").output.'
             )
         return self.family
 
@@ -286,8 +287,7 @@ class Model:
         if self._open.get() is not None:
             raise TraceError(
                 f"{user_line()}: a block of {self.info.name} is opened inside another. Close the first, or open "
-                "two worlds in one "
-                'block: with t.world("clean", ...): ... with t.world("corrupt", ...): ...'
+                'two worlds in one block: with t.world("clean", ...): ... with t.world("corrupt", ...): ...'
             )
         return self._open.set(block)
 

@@ -64,7 +64,8 @@ class Proxy(torch.Tensor):
             origin: where it may be written through to.
         """
         made = torch.Tensor._make_subclass(Proxy, _NOTHING if like is None else like)
-        vars(made).update(_trace=trace, _ref=ref, _shape_of=like, _origin=origin)
+        held: dict[str, Any] = vars(made)
+        held["_trace"], held["_ref"], held["_shape_of"], held["_origin"] = trace, ref, like, origin
         return made
 
     @classmethod
@@ -79,11 +80,12 @@ class Proxy(torch.Tensor):
 
     def __getitem__(self, where: Any) -> Any:
         """An index, recorded; as torch would hand it over, without the way through torch."""
-        return self._trace.answer(self, torch.Tensor.__getitem__, (self, where), {})
+        self.check_open()
+        return self._trace.index(self, where)
 
     def __setitem__(self, where: Any, value: Any) -> None:
         """A write to an index, recorded."""
-        self._trace.answer(self, torch.Tensor.__setitem__, (self, where, value), {})
+        self._trace.set_index(self, where, value)
 
     def save(self, name: str | None = None) -> "Proxy":
         """Keep the value: after the block this variable is a plain tensor, and `t.saved[name]` has it too."""

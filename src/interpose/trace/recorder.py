@@ -70,7 +70,8 @@ class Recorder:
         """
         kind = type(value)
         if kind in _PLAIN:
-            return value
+            # One and the same NaN, so that equal programs are equal graphs.
+            return math.nan if kind is float and value != value else value
         if kind is tuple:
             return tuple([self.encode(item) for item in value])
         if kind is slice:
@@ -80,8 +81,6 @@ class Recorder:
         if isinstance(value, torch.Tensor):
             return self.constant(value)
         match value:
-            case float() if value != value:
-                return math.nan  # one and the same, so that equal programs are equal graphs
             case None | bool() | int() | float() | complex() | str() | Ref():
                 return value
             case tuple() | list() | torch.Size():

@@ -9,7 +9,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from interpose.engine.plan import place_of
-from interpose.errors import InterposeError, TraceError
+from interpose.errors import GraphError, InterposeError, TraceError
 from interpose.graph import Batch, Feed, Graph, Site
 from interpose.graph.arguments import Steps
 from interpose.trace.lines import try_shapes, user_line
@@ -119,7 +119,10 @@ class Shapes:
 
     def _made(self, site: Site, rows: int, length: int, kept: int, dtype: torch.dtype) -> torch.Tensor:
         dims = self._model.sizes()
-        place_of(site, self._model.family, dims)
+        try:
+            place_of(site, self._model.family, dims)
+        except GraphError as error:
+            raise type(error)(f"{user_line()}: {error}") from None
         if site.name == "logits" and kept:
             length = min(length, kept)
         sizes = {"B": rows, "P": length, "H": dims.heads, "K": dims.kv_heads, "D": dims.head_width}

@@ -28,10 +28,23 @@ def tokens(tokenizer: Any, prompts: str | Sequence[str]) -> Batch:
     rows = [tokenizer(text)["input_ids"] for text in texts]
     if not all(rows):
         raise TraceError(f"{user_line()}: an empty prompt has no tokens; write at least one character.")
+    return padded(rows, tokenizer)
+
+
+def padded(rows: Sequence[Sequence[int]], tokenizer: Any = None) -> Batch:
+    """Token ids of several prompts as one batch, padded on the left.
+
+    Args:
+        rows: the ids of each prompt, none of them empty.
+        tokenizer: knows which token is for padding; without one it is 0, which nothing looks at.
+
+    Returns:
+        a batch of shape [prompt, position].
+    """
     length = max(len(row) for row in rows)
-    candidates = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+    candidates = (getattr(tokenizer, "pad_token_id", None), getattr(tokenizer, "eos_token_id", None), 0)
     pad = next(token for token in candidates if token is not None)
-    ids = torch.tensor([[pad] * (length - len(row)) + row for row in rows])
+    ids = torch.tensor([[pad] * (length - len(row)) + list(row) for row in rows])
     mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows])
     return Batch.of_tokens(ids, mask)
 
@@ -91,16 +104,10 @@ def _asked(model: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     for name, site in _CAPTURES.items():
         if kwargs.get(name):
             raise TraceError(f"{user_line()}: {name} makes transformers put hooks on the network. Read {site} instead.")
-    off = {name: False for name in _CAPTURES if _plain(model.config, name)}
+    # The configs of transformers answer every attribute in Python; this asks what they hold.
+    held = object.__getattribute__(model.config, "__dict__")
+    off = {name: False for name in _CAPTURES if held.get(name) or held.get(f"_{name}")}
     return {**off, **kwargs}
-
-
-def _plain(config: Any, name: str) -> Any:
-    # The configs of transformers answer every attribute in Python; this asks the object itself.
-    try:
-        return object.__getattribute__(config, name)
-    except AttributeError:
-        return None
 
 
 def _with_mask(kwargs: dict[str, Any]) -> Batch:
