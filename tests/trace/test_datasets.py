@@ -138,7 +138,7 @@ def test_texts_are_cut_as_in_a_block(model: ip.Model, tmp_path: Path) -> None:
     texts = ["one two three", "four", "five six"]
     data = model.cache(texts, "logits", tmp_path / "several")
     batch = model.tokens(texts)
-    assert torch.equal(data.tokens[:], batch.kwargs["input_ids"][batch.kwargs["attention_mask"].bool()])
+    assert torch.equal(data.tokens[:], batch.ids[batch.mask])
     assert len(model.cache("one two three", "logits", tmp_path / "one")) == 3
     padded = model.cache(batch, "logits", tmp_path / "padded")
     assert torch.equal(padded["logits"][:], data["logits"][:])

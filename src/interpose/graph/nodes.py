@@ -242,6 +242,11 @@ class Graph:
 
         return show(self)
 
+    def _repr_html_(self) -> str:
+        from interpose.graph.show import show_html
+
+        return show_html(self)
+
 
 _HOLDERS: dict[type, tuple[str, ...]] = {
     Slice: ("start", "stop", "step"),

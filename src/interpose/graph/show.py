@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from interpose.graph import markup
 from interpose.graph.arguments import Dots, Dtype, Ref, Slice
 from interpose.graph.nodes import (
     Apply,
@@ -34,18 +35,37 @@ def show(graph: Graph) -> str:
         lines such as `v3 = layers[12].output`, under `with world("clean"):` where they belong to one.
     """
     lines: list[str] = []
+    for heading, steps in _parts(graph):
+        lines += [*([f"{heading}:"] if heading else []), *(("    " if heading else "") + step for step in steps)]
+    return "\n".join(lines)
+
+
+def show_html(graph: Graph) -> str:
+    """The same for a notebook: a heading for each world, its steps below."""
+    worlds = ", ".join(world.name for world in graph.worlds) or "none"
+    parts = [markup.title(f"Graph of {len(graph.nodes):,} steps; worlds: {worlds}")]
+    for heading, steps in _parts(graph):
+        parts += [*([markup.title(heading)] if heading else []), markup.lines("\n".join(steps))]
+    return "".join(parts)
+
+
+def _parts(graph: Graph) -> list[tuple[str, list[str]]]:
+    """The steps in order, cut where another world is spoken of, each part under its heading."""
+    parts: list[tuple[str, list[str]]] = []
     world, steps = None, None
     for index, node in enumerate(graph.nodes):
         if isinstance(node, Read | Write | Skip | Stop) and node.world != world:
             world, steps = node.world, None
             base = next((w.base for w in graph.worlds if w.name == world), None)
-            lines.append(f'world("{world}"' + (f', base="{base}"' if base else "") + "):")
+            parts.append((f'world("{world}"' + (f', base="{base}"' if base else "") + ")", []))
+        if not parts:
+            parts.append(("", []))
         here = getattr(node, "steps", steps) if world is not None else None
         if here != steps:
             steps = here
-            lines.append(f"    {steps or 'at every step'}:")
-        lines.append("    " * ((world is not None) + (steps is not None)) + _line(index, node))
-    return "\n".join(lines)
+            parts[-1][1].append(f"{steps or 'at every step'}:")
+        parts[-1][1].append("    " * (steps is not None) + _line(index, node))
+    return parts
 
 
 def _line(index: int, node: Node) -> str:

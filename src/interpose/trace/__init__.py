@@ -7,3 +7,4 @@ from interpose.trace.edits import Edit as Edit
 from interpose.trace.gradient import grad as grad
 from interpose.trace.info import ModelInfo as ModelInfo
 from interpose.trace.model import Model as Model
+from interpose.trace.prompts import Beside as Beside, Tokens as Tokens

@@ -205,13 +205,6 @@ class Module:
         return Site(self._path, name, self._call)
 
 
-def place(site: Site, doc: str) -> Any:
-    """An attribute of a model that is a site: read and written in a block."""
-    return property(
-        lambda model: model.running().read(site), lambda model, value: model.running().write(site, value), doc=doc
-    )
-
-
 @final
 class Call:
     """The model's own modules as functions of values in a block."""
@@ -241,6 +234,13 @@ class Call:
     def unembed(self, value: Any) -> Any:
         """Turn normed streams [..., width] into logits [..., vocab]."""
         return self.module(self._model.table().unembed, value)
+
+
+def site_of_model(site: Site, doc: str) -> property:
+    """A property of a Model that reads and writes a site of the whole model."""
+    return property(
+        lambda model: model.running().read(site), lambda model, value: model.running().write(site, value), doc=doc
+    )
 
 
 def other_name(model: "Model", name: str) -> Any:

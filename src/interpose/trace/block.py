@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, final
 import torch
 
 from interpose.errors import TraceError
-from interpose.graph import Batch, Feed, Graph
+from interpose.graph import Batch, Feed, Graph, markup
 from interpose.graph.arguments import Ref, Steps
-from interpose.graph.nodes import Apply, Call, Gradient, Input, Log, Read, Save, Skip, Stop, Write
+from interpose.graph.nodes import Apply, Call, Input, Log, Read, Save, Skip, Stop, Write
 from interpose.graph.sites import NEW_TOKENS, Site, shared
 from interpose.trace.dispatch import answer
 from interpose.trace.generating import texts_of, the_generation
@@ -101,6 +101,12 @@ class Trace:
         if len(found) != 1:
             raise TraceError(f"{user_line()}: there were {len(found)} prompts; t.texts has the new text of each.")
         return found[0]
+
+    def _repr_html_(self) -> str:
+        graph = getattr(self, "graph", None)
+        if graph is None:
+            return markup.title(f"a block of {self.model.info.name} that has not ended")
+        return markup.title(f"a block of {self.model.info.name}") + graph._repr_html_()
 
     @contextmanager
     def world(self, name: str, *inputs: Any, base: str | None = None, **kwargs: Any) -> Iterator[None]:
@@ -205,16 +211,6 @@ class Trace:
         if any(isinstance(value, Proxy) and value._shape_of is None for value in values):
             return Proxy.make(self, ref, None)
         return Proxy.make(self, ref, shape_of_call(module, path, [known_shape(value) for value in values], self.device))
-
-    def grad(self, of: Proxy, wrt: Proxy) -> Any:
-        """Record a derivative."""
-        if self.recorder.steps is not None:
-            raise TraceError(
-                f"{user_line()}: no gradients pass through a generation. Generate first, then trace the text with "
-                "what it gave."
-            )
-        ref = self.recorder.add(Gradient(of=of.ref_in(self.recorder), wrt=wrt.ref_in(self.recorder)))
-        return Proxy.make(self, ref, wrt._shape_of)
 
     def stop(self) -> None:
         """Run nothing more of the open world once its sites have been reached; a generation ends with this step."""

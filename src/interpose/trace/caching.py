@@ -23,7 +23,7 @@ from interpose.errors import DataError
 from interpose.trace.dataset import Activations
 from interpose.trace.lines import user_line
 from interpose.trace.options import Options
-from interpose.trace.prompts import Fed, Prompts, fed
+from interpose.trace.prompt_stream import Fed, Prompts, fed
 from interpose.trace.reading import Reading
 from interpose.trace.shards import Folder
 from interpose.trace.weights import hash_of

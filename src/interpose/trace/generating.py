@@ -1,6 +1,7 @@
 """From the settings of a generation, as a user writes them, to what the engine is given; and from tokens to text."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -8,6 +9,7 @@ import torch
 from interpose.errors import GraphError, TraceError
 from interpose.graph.feed import Batch, Generation
 from interpose.trace.lines import user_line
+from interpose.trace.tokens import make_batch, padded
 
 if TYPE_CHECKING:
     from interpose.trace.model import Model
@@ -66,6 +68,24 @@ def _token(model: "Model", text: Any) -> int:
     return ids[0]
 
 
+def world_batch(model: "Model", inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Batch:
+    """What a world is given: a forward pass, or a generation where one of its settings is among the arguments.
+
+    Args:
+        model: the model that will be called.
+        inputs: prompts, messages, tokens, or what the module is called with.
+        kwargs: settings of a generation, and further arguments of the module.
+    """
+    settings, others = split(kwargs)
+    only = inputs[0] if len(inputs) == 1 and isinstance(inputs[0], list) else None
+    if only and is_chat(only):
+        inputs = (chat(model, [only]),)
+    elif only and all(map(is_chat, only)):
+        inputs = (chat(model, only),)
+    made = make_batch(model, inputs, others)
+    return replace(made, generation=generation(model, settings)) if settings else made
+
+
 def is_chat(value: Any) -> bool:
     """Whether a value is a conversation: a list of messages with a role and a content."""
     return (
@@ -97,11 +117,7 @@ def chat(model: "Model", conversations: Sequence[Any]) -> Batch:
         for messages in conversations
     ]
     rows = [model.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
-    length = max(map(len, rows))
-    pad = model.tokenizer.pad_token_id or 0
-    ids = torch.tensor([[pad] * (length - len(row)) + row for row in rows])
-    mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows])
-    return Batch.of_tokens(ids, mask)
+    return padded(rows, model.tokenizer)
 
 
 def texts_of(model: "Model", tokens: torch.Tensor, ends: Sequence[int]) -> list[str]:

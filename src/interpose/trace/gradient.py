@@ -3,6 +3,7 @@
 from typing import Any
 
 from interpose.errors import TraceError
+from interpose.graph.nodes import Gradient
 from interpose.trace.lines import user_line
 from interpose.trace.proxy import Proxy
 
@@ -37,4 +38,11 @@ def grad(of: Any, wrt: Any) -> Any:
         raise TraceError(
             f"{user_line()}: ip.grad needs a single number, not shape {tuple(of._shape_of.shape)}. Sum it or index it."
         )
-    return of._trace.grad(of, wrt)
+    trace = of._trace
+    if trace.recorder.steps is not None:
+        raise TraceError(
+            f"{user_line()}: no gradients pass through a generation. Generate first, then trace the text with what it "
+            "gave."
+        )
+    ref = trace.recorder.add(Gradient(of=of.ref_in(trace.recorder), wrt=wrt.ref_in(trace.recorder)))
+    return Proxy.make(trace, ref, wrt._shape_of)

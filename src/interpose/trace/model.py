@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from contextvars import ContextVar, Token
-from dataclasses import replace
 from functools import partial
 from os import PathLike
 from typing import Any, final
@@ -14,15 +13,16 @@ from interpose.errors import SiteError, TraceError
 from interpose.graph import Batch, Graph, Site
 from interpose.graph.sites import standard
 from interpose.models import Dims, Family, find
-from interpose.trace.access import Call, Layers, Module, Part, other_name, place
+from interpose.trace.access import Call, Layers, Module, Part, other_name, site_of_model
 from interpose.trace.block import Trace
 from interpose.trace.caching import cache
 from interpose.trace.dataset import Activations
-from interpose.trace.generating import chat, generation, is_chat, split
+from interpose.trace.generating import world_batch
 from interpose.trace.info import ModelInfo
 from interpose.trace.lines import user_line
+from interpose.trace.prompts import Tokens
 from interpose.trace.shapes import Shapes
-from interpose.trace.tokens import make_batch, tokens
+from interpose.trace.tokens import tokens
 from interpose.trace.weights import hash_of, module_at, projection
 
 _ATTRIBUTES = "network tokenizer info config family dims backend layers call norm shapes"
@@ -165,14 +165,15 @@ class Model:
         """
         return cache(self, prompts, sites, out, options)
 
-    def tokens(self, prompts: str | Sequence[str]) -> Batch:
+    def tokens(self, prompts: str | Sequence[str]) -> Tokens:
         """Tokenise prompts, padded on the left.
 
         Args:
             prompts: one or several.
 
         Returns:
-            a batch with `input_ids`, `attention_mask` and `position_ids`, each [prompt, position].
+            the tokens, which print as a table: `.ids` and `.mask` [prompt, position], `.texts`, `.position(text)`. A
+            block takes them in place of the prompts.
         """
         if self.tokenizer is None:
             raise TraceError(
@@ -183,14 +184,7 @@ class Model:
 
     def batch(self, *inputs: Any, **kwargs: Any) -> Batch:
         """What a world is given, from prompts, messages, token ids or the module's own arguments."""
-        settings, others = split(kwargs)
-        only = inputs[0] if len(inputs) == 1 and isinstance(inputs[0], list) else None
-        if only and is_chat(only):
-            inputs = (chat(self, [only]),)
-        elif only and all(map(is_chat, only)):
-            inputs = (chat(self, only),)
-        made = make_batch(self, inputs, others)
-        return replace(made, generation=generation(self, settings)) if settings else made
+        return world_batch(self, inputs, kwargs)
 
     def plan(self, graph: Graph) -> Any:
         """What will run for a graph; print it."""
@@ -209,10 +203,10 @@ class Model:
         """The value at a standard site, by name; TransformerLens's and nnterp's names are understood too."""
         return self.running().read(standard(name))
 
-    embed = place(Site("embed"), "The token embedding as it enters the stream [batch, position, width].")
-    logits = place(Site("logits"), "The logits [batch, position, vocabulary].")
-    output = place(Site("", "output"), "What the whole network returns.")
-    input = place(Site("", "input"), "The network's first tensor argument.")
+    embed = site_of_model(Site("embed"), "The token embedding as it enters the stream [batch, position, width].")
+    logits = site_of_model(Site("logits"), "The logits [batch, position, vocabulary].")
+    output = site_of_model(Site("", "output"), "What the whole network returns.")
+    input = site_of_model(Site("", "input"), "The network's first tensor argument.")
 
     @property
     def device(self) -> torch.device:

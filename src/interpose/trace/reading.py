@@ -12,7 +12,7 @@ from interpose.graph import Batch, Feed, Graph, Site
 from interpose.graph.sites import standard
 from interpose.trace.lines import user_line
 from interpose.trace.options import TYPES, Options
-from interpose.trace.prompts import Fed
+from interpose.trace.prompt_stream import Fed
 
 if TYPE_CHECKING:
     from interpose.trace.model import Model

@@ -10,9 +10,10 @@ from interpose.errors import TraceError
 from interpose.graph import Batch
 from interpose.trace.lines import user_line
 from interpose.trace.positions import whole
+from interpose.trace.prompts import Tokens
 
 
-def tokens(tokenizer: Any, prompts: str | Sequence[str]) -> Batch:
+def tokens(tokenizer: Any, prompts: str | Sequence[str]) -> Tokens:
     """Tokenise prompts one by one and pad them on the left; the tokenizer object is not changed.
 
     Args:
@@ -20,7 +21,7 @@ def tokens(tokenizer: Any, prompts: str | Sequence[str]) -> Batch:
         prompts: one or several texts.
 
     Returns:
-        a batch of shape [prompt, position].
+        the tokens [prompt, position].
     """
     texts = [prompts] if isinstance(prompts, str) else list(prompts)
     if not texts:
@@ -28,29 +29,33 @@ def tokens(tokenizer: Any, prompts: str | Sequence[str]) -> Batch:
     rows = [tokenizer(text)["input_ids"] for text in texts]
     if not all(rows):
         raise TraceError(f"{user_line()}: an empty prompt has no tokens; write at least one character.")
-    return padded(rows, tokenizer)
+    return Tokens(*pad(rows, tokenizer), tuple(texts), tokenizer)
 
 
 def padded(rows: Sequence[Sequence[int]], tokenizer: Any = None) -> Batch:
-    """Token ids of several prompts as one batch, padded on the left.
+    """Token ids of several prompts as one batch, padded on the left; see `pad`."""
+    return Batch.of_tokens(*pad(rows, tokenizer))
+
+
+def pad(rows: Sequence[Sequence[int]], tokenizer: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids of several prompts in one tensor, padded on the left.
 
     Args:
         rows: the ids of each prompt, none of them empty.
         tokenizer: knows which token is for padding; without one it is 0, which nothing looks at.
 
     Returns:
-        a batch of shape [prompt, position].
+        the ids, and true where a token is real, each [prompt, position].
     """
     length = max(len(row) for row in rows)
     candidates = (getattr(tokenizer, "pad_token_id", None), getattr(tokenizer, "eos_token_id", None), 0)
-    pad = next(token for token in candidates if token is not None)
-    ids = torch.tensor([[pad] * (length - len(row)) + list(row) for row in rows])
-    mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows])
-    return Batch.of_tokens(ids, mask)
+    filler = next(token for token in candidates if token is not None)
+    ids = torch.tensor([[filler] * (length - len(row)) + list(row) for row in rows])
+    return ids, torch.tensor([[False] * (length - len(row)) + [True] * len(row) for row in rows])
 
 
 def make_batch(model: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Batch:
-    """A batch from prompts, token ids, a batch, or a module's own arguments.
+    """A batch from prompts, tokens, token ids, a batch, or a module's own arguments.
 
     Args:
         model: the model that will be called.
@@ -61,11 +66,12 @@ def make_batch(model: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -
         the batch.
     """
     only = inputs[0] if len(inputs) == 1 else None
+    if isinstance(only, str) or (isinstance(only, list | tuple) and only and all(isinstance(t, str) for t in only)):
+        only = model.tokens(only)
+    if isinstance(only, Tokens):
+        only = only.batch
     if isinstance(only, Batch):
         return replace(only, kwargs={**only.kwargs, **_asked(model, kwargs)})
-    if isinstance(only, str) or (isinstance(only, list | tuple) and only and all(isinstance(t, str) for t in only)):
-        batch = model.tokens(only)
-        return Batch(batch.args, {**batch.kwargs, **_asked(model, kwargs)})
     if isinstance(only, Mapping):
         return make_batch(model, (), {**only, **kwargs})
     if model.family is None:
