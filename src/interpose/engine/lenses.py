@@ -24,8 +24,8 @@ class Run(Protocol):
         """What was captured at another place, earlier in this call."""
         ...
 
-    def weight(self, path: str) -> Tensor:
-        """A parameter of the network."""
+    def matrix(self, place: Place, given: Tensor) -> Tensor:
+        """What the output projection of a place multiplies its input by, given such an input [input, output]."""
         ...
 
 
@@ -137,8 +137,8 @@ def _get_result(place: Place) -> Callable[[Any, Run], Tensor]:
     also = dict(place.also)
 
     def get(raw: Any, run: Run) -> Tensor:
-        z, matrix = run.beside(also["z"]), run.weight(f"{place.weight}.weight")
-        matrix = matrix if place.transposed else matrix.T
+        z = run.beside(also["z"])
+        matrix = run.matrix(place, z.flatten(2))
         result = torch.einsum("bphd,hdm->bphm", z, matrix.unflatten(0, (z.shape[2], -1)))
         if "before" not in also:
             return result

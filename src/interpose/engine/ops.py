@@ -19,7 +19,7 @@ from interpose.graph.nodes import (
     Weight,
     references,
 )
-from interpose.graph.ops import NETWORK, OPS
+from interpose.graph.ops import DTYPES as NUMBER_TYPES, NETWORK, OPS
 
 
 def getitem(base: Any, where: Any) -> Any:
@@ -70,13 +70,7 @@ _OURS: dict[str, Callable[..., Any]] = {
 FUNCTIONS: dict[str, Callable[..., Any]] = {name: _OURS.get(name) or _bind(name) for name in OPS}
 """What runs for each name."""
 
-DTYPES: dict[str, torch.dtype] = {
-    str(dtype).removeprefix("torch."): dtype
-    for dtype in (
-        *(torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.bool),
-        *(torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.complex64, torch.complex128),
-    )
-}
+DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in NUMBER_TYPES}
 """Number types by name."""
 
 _FRESH = frozenset(

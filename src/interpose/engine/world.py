@@ -5,6 +5,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from interpose.engine.matrices import matrix_of
 from interpose.engine.values import Values
 from interpose.engine.world_plan import LeftOut, Tap, WorldPlan
 from interpose.errors import RunError, ShapeError
@@ -48,9 +49,10 @@ class World:
         """What was captured at a place that a form needs."""
         return self._beside[place]
 
-    def weight(self, path: str) -> Tensor:
-        """A parameter of the network."""
-        return self.values.weight(path)
+    def matrix(self, place: Place, given: Tensor) -> Tensor:
+        """What the output projection of a place multiplies its input by, given such an input."""
+        module = self.values.network.get_submodule(place.weight)
+        return matrix_of(module, place.weight, given, place.transposed)
 
     def reach(self, anchor: int, taps: tuple[Tap, ...], captures: tuple[tuple[Place, Any], ...], raw: Any) -> Any:
         """A tapped side of a module was reached.

@@ -5,7 +5,7 @@ order. Everything here is frozen and hashable, so that a graph can be compared, 
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, final
 
 from interpose.errors import GraphError
@@ -272,3 +272,13 @@ def references(value: Any) -> Iterator[Ref]:
     else:
         for name in _HOLDERS.get(type(value), ()):
             yield from references(getattr(value, name))
+
+
+def renumbered(value: Any, number: Callable[[int], int]) -> Any:
+    """A node or an argument whose references go to other nodes: from `i` to `number(i)`."""
+    if type(value) is Ref:
+        return Ref(number(value.index))
+    if type(value) is tuple:
+        return tuple([renumbered(item, number) for item in value])
+    names = _HOLDERS.get(type(value), ())
+    return replace(value, **{name: renumbered(getattr(value, name), number) for name in names}) if names else value

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextvars import ContextVar, Token
+from functools import partial
 from os import PathLike
 from typing import Any, final
 
@@ -36,6 +37,7 @@ class Model:
         tokenizer: a tokenizer object of the transformers library, or None.
         info: where it came from.
         attention: how its library lets attention be tapped, or None.
+        backend: what runs its graphs; None runs them on the network, here.
 
     Attributes:
         network: the stock module.
@@ -51,7 +53,13 @@ class Model:
     """
 
     def __init__(
-        self, network: torch.nn.Module, *, tokenizer: Any = None, info: ModelInfo, attention: Attention | None = None
+        self,
+        network: torch.nn.Module,
+        *,
+        tokenizer: Any = None,
+        info: ModelInfo,
+        attention: Attention | None = None,
+        backend: Any = None,
     ) -> None:
         """Find the table for the network's `config.model_type`."""
         config = getattr(network, "config", None)
@@ -61,11 +69,11 @@ class Model:
         paths = {path for path, _ in network.named_modules(remove_duplicate=False)}
         self.family: Family | None = None if family is None else family.on(paths)
         self.dims: Dims | None = self.family.dims(config) if self.family is not None else None
-        self.backend = LocalBackend(network, self.family, self.dims, attention)
+        self.backend: Any = backend or LocalBackend(network, self.family, self.dims, attention)
         self.layers, self.call = Layers(self), Call(self)
         self.norm = Part(self, "norm.", ("output",), {})
         self._open: ContextVar[Trace | None] = ContextVar(f"open block of {info.name}", default=None)
-        self._hash = info.weights_hash
+        self._hash, self._make_hash = info.weights_hash, partial(hash_of, network)
         self.shapes = Shapes(self)
 
     def __getattr__(self, name: str) -> Any:
@@ -134,6 +142,16 @@ class Model:
             ```
         """
         return Trace(self, self.batch(*inputs, max_new_tokens=max_new_tokens, **kwargs), run)
+
+    def edited(self, *edits: Any) -> "Model":
+        """A view of this model whose every run has edits in it; the model itself, and `network`, stay as they are.
+
+        Args:
+            *edits: blocks that have ended, `ip.Edit`s, graphs, or objects with `edit(model)`; the first comes first.
+        """
+        from interpose.trace.edited import edited
+
+        return edited(self, edits)
 
     def cache(self, prompts: Any, sites: str | Sequence[str], out: str | PathLike[str], **options: Any) -> Activations:
         """Stream activations to a folder, as a data set; where it was cut off, the same call goes on.
@@ -205,9 +223,8 @@ class Model:
 
     @property
     def weights_hash(self) -> str:
-        """sha256 of its weights: of the file where it was loaded from one, else of every parameter and buffer."""
-        if not self._hash:
-            self._hash = hash_of(self.network)
+        """sha256 of its weights: of the file where it was loaded from one, else of all of them; and of its edits."""
+        self._hash = self._hash or self._make_hash()
         return self._hash
 
     def table(self) -> Family:

@@ -1,5 +1,6 @@
 """The list of nodes being written while a with-block runs."""
 
+import math
 from collections.abc import Callable
 from itertools import count
 from typing import Any
@@ -69,7 +70,8 @@ class Recorder:
         """
         kind = type(value)
         if kind in _PLAIN:
-            return value
+            # One and the same NaN, so that equal programs are equal graphs.
+            return math.nan if kind is float and value != value else value
         if kind is tuple:
             return tuple([self.encode(item) for item in value])
         if kind is slice:
