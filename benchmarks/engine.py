@@ -34,6 +34,8 @@ from contenders import OURS, SETTINGS, Contender, Setting
 from peers import PEERS
 from timing import Rounds, estimate
 
+import interpose
+
 OUT = Path(__file__).parent / "results" / "engine.json"
 RAW, BLOCK, REPLAY = OURS
 TOLERANCE = 1e-4
@@ -222,8 +224,8 @@ def _reason(error: Exception) -> str:
 
 
 def _versions(peers: bool) -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in ["interpose", "torch", "transformers", "numpy", *(of for _, of in PEERS.values() if of and peers)]:
+    found = {"python": platform.python_version(), "interpose": interpose.__version__}
+    for name in ["torch", "transformers", "numpy", *(of for _, of in PEERS.values() if of and peers)]:
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -94,9 +94,10 @@ class Rounds:
             for call in contenders.values():
                 call()
                 call()
+        gc.collect()
         for done in range(1, self.pairs + 1):
             draw.shuffle(order)
-            gc.collect()
+            gc.collect(1)
             gc.disable()
             for name in order:
                 samples[name].append(self._sample(contenders[name]))
