@@ -15,6 +15,7 @@ _NAMES = {
     "build": "interpose.loading",
     "grad": "interpose.trace",
     "Model": "interpose.trace",
+    "Activations": "interpose.trace",
     "Batch": "interpose.graph",
     "Feed": "interpose.graph",
     "Graph": "interpose.graph",

@@ -6,17 +6,16 @@ from typing import Any
 import torch
 
 from interpose.errors import GraphError
+from interpose.graph.arguments import Dots, Dtype, Ref, Slice
 from interpose.graph.nodes import (
+    Apply,
     Call,
     Constant,
-    Dots,
-    Dtype,
     Input,
+    Log,
     Node,
     Op,
-    Ref,
     Save,
-    Slice,
     Weight,
     references,
 )
@@ -127,7 +126,7 @@ def evaluator(node: Node) -> Callable[[Any], Any] | None:
         node: any node.
 
     Returns:
-        a function of the run; None for reads, writes and gradients, which happen elsewhere.
+        a function of the run; None for reads, writes, skips and gradients, which happen elsewhere.
     """
     match node:
         case Op():
@@ -139,8 +138,13 @@ def evaluator(node: Node) -> Callable[[Any], Any] | None:
         case Call(module=path):
             args = resolver(node.args)
             return lambda run: run.call(path, args(run.get))
+        case Apply(function=function):
+            args = resolver(node.args)
+            return lambda run: function(*args(run.get))
         case Save(name=name, value=Ref(index=index)):
             return lambda run: run.save(name, index)
+        case Log(label=label, value=Ref(index=index)):
+            return lambda run: run.log(label, index)
         case Weight(path=path):
             return lambda run: run.weight(path)
         case Constant(ref=name) | Input(name=name):

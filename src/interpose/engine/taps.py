@@ -9,9 +9,9 @@ from torch import Tensor
 
 from interpose.engine.attention import Attention, tapped
 from interpose.engine.lenses import lens
-from interpose.engine.plan import Anchor, WorldPlan
-from interpose.engine.view import Change, Forward, View
+from interpose.engine.view import Around, Change, Forward, View
 from interpose.engine.world import World
+from interpose.engine.world_plan import Anchor, WorldPlan
 from interpose.errors import RunError
 
 
@@ -42,6 +42,7 @@ class TappedView:
             sides.setdefault(module, []).append(side)
         self._numbers = {anchor: number for number, anchor in enumerate(dict.fromkeys([*plan.taps, *plan.captures]))}
         self.anchors = len(self._numbers)
+        sides |= {path: [] for path in plan.skips if path not in sides}
         changes = {path: self._change(network.get_submodule(path), path, found) for path, found in sides.items()}
         self._view = View(network, changes)
 
@@ -49,41 +50,58 @@ class TappedView:
         """Whether it still shows the network as it is."""
         return self._view.fresh()
 
-    def call(self, world: World, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Run the network for a world; what it returns is only seen by the sites.
+    def call(self, world: World, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run the network for a world.
 
         Args:
             world: the run.
             args: positional arguments of the network.
             kwargs: keyword arguments of the network.
+
+        Returns:
+            what the network returns; None where the run ended before.
         """
         self.world = world
         try:
-            self._view.root(*args, **kwargs)
+            return self._view.root(*args, **kwargs)
         except Finished:
-            pass
+            return None
         finally:
             self.world = None
 
     def _change(self, module: torch.nn.Module, path: str, sides: list[str]) -> Change:
         before = [side for side in ("inputs", "input") if side in sides]
+        around = self._around_input(module, path, before) if before else None
+        if path in self._plan.skips:
+            around = self._left_out(path, around)
         return Change(
             prepare=(lambda copy: self._tap_attention(path, copy)) if "attention" in sides else None,
-            inside=self._around_input(module, path, before) if before else None,
+            inside=around,
             outside=self._around_output(path, "output" in sides),
         )
+
+    def _left_out(self, path: str, around: Around | None) -> Around:
+        module = self._plan.skips[path]
+
+        def instead(*_: Any, **__: Any) -> Any:
+            assert self.world is not None
+            return self.world.skipped(module)
+
+        return lambda _: instead if around is None else around(instead)
 
     def _reach(self, anchor: Anchor) -> Callable[[Any], Any]:
         number, taps = self._numbers[anchor], self._plan.taps.get(anchor, ())
         captures = tuple((place, lens(place)) for place in self._plan.captures.get(anchor, ()))
 
         def reach(raw: Any) -> Any:
-            assert self.world is not None
-            return self.world.reach(number, taps, captures, raw)
+            return self.world.reach(number, taps, captures, raw)  # type: ignore[union-attr]
 
-        return reach
+        if len(taps) != 1 or captures or taps[0].site.call is not None:
+            return reach
+        (tap,) = taps
+        return lambda raw: self.world.reach_one(number, tap, raw)  # type: ignore[union-attr]
 
-    def _around_output(self, path: str, tapped_there: bool) -> Callable[[Forward], Forward]:
+    def _around_output(self, path: str, tapped_there: bool) -> Around:
         reach = self._reach((path, "output")) if tapped_there else None
 
         def around(stock: Forward) -> Forward:
@@ -99,7 +117,7 @@ class TappedView:
 
         return around
 
-    def _around_input(self, module: torch.nn.Module, path: str, sides: list[str]) -> Callable[[Forward], Forward]:
+    def _around_input(self, module: torch.nn.Module, path: str, sides: list[str]) -> Around:
         reach_all = self._reach((path, "inputs")) if "inputs" in sides else None
         reach = self._reach((path, "input")) if "input" in sides else None
         names = list(inspect.signature(type(module).forward).parameters)[1:]

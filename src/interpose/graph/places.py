@@ -69,3 +69,10 @@ class Table(Protocol):
     def place(self, site: Site, dims: Dims) -> Place:
         """Where a standard site lives; raises SiteError where the model has none."""
         ...
+
+    def skips(self, site: Site) -> tuple[tuple[str, str], ...]:
+        """The modules that need not run where a site is given, each with the form of what it returns.
+
+        The forms are `tensor`, and `first` for a tensor beside others. Raises SiteError where no module makes the site.
+        """
+        ...

@@ -52,6 +52,7 @@ class Family:
         transposed: weights are stored input-first (GPT-2's Conv1D).
         parallel: True, False, or the name of the config attribute that says so.
         wide_key_norm: keys are normed over all key heads at once.
+        returns: what a layer returns: a `tensor`, or the `first` of several.
         sizes: config attributes of `Dims` where they are not the usual ones.
     """
 
@@ -74,6 +75,7 @@ class Family:
     transposed: bool = False
     parallel: bool | str = False
     wide_key_norm: bool = False
+    returns: Literal["tensor", "first"] = "tensor"
     sizes: tuple[tuple[str, str], ...] = ()
 
     def dims(self, config: Any) -> Dims:
@@ -136,6 +138,27 @@ class Family:
                 + nearest(f"layers.{site.layer}.input")
             )
         return self._layer_place(site.local, site.layer, dims)
+
+    def skips(self, site: Site) -> tuple[tuple[str, str], ...]:
+        """The modules that need not run where a site is given, each with the form of what it returns.
+
+        Args:
+            site: a layer's `output`, `attn.output` or `mlp.output`.
+
+        Returns:
+            (path, form): `tensor`, or `first` for a tensor beside others.
+
+        Raises:
+            SiteError: no module makes this site by itself.
+        """
+        block = {"attn.output": "attn", "mlp.output": "mlp"}.get(site.local)
+        if site.layer is None or (site.local != "output" and block is None):
+            raise SiteError(f"{site} is not made by a module of its own; a layer, its attn or its mlp can be skipped.")
+        if block is None:
+            return ((f"{self.layers}.{site.layer}", self.returns),)
+        made = (self.path(block, site.layer) or "", "first" if block == "attn" else "tensor")
+        after = self.path(f"{block}_post", site.layer)
+        return (made,) if after is None else (made, (after, "tensor"))
 
     def _layer_place(self, local: str, layer: int, dims: Dims) -> Place:
         whole, attn, mlp = f"{self.layers}.{layer}", self.path("attn", layer), self.path("mlp", layer)

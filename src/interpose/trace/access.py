@@ -62,9 +62,22 @@ class Part:
         site = self._site(name)
         self._model.running().write(site, value)
 
+    def skip(self, value: Any = None) -> None:
+        """Do not run this layer, attention or MLP.
+
+        Args:
+            value: what stands for its output; None passes a layer's input on, and adds nothing for an attention or MLP.
+        """
+        if not self._prefix.startswith("layers."):
+            raise NoSuchPlace(
+                f"{user_line()}: {self._prefix.rstrip('.')} has no skip: only layers, their attn and their mlp have. "
+                'For any module write model.module("path").skip(value).'
+            )
+        self._model.running().skip(self._site("output"), value)
+
     def __dir__(self) -> list[str]:
         """The sites and parts, for completion."""
-        return sorted([*self._leaves, *self._parts])
+        return sorted([*self._leaves, *self._parts, *(["skip"] if self._prefix.startswith("layers.") else [])])
 
     def __repr__(self) -> str:
         """Its name."""
@@ -86,11 +99,12 @@ class Part:
 class Layers:
     """The model's layers: `model.layers[3].output`, `len(model.layers)`, `for layer in model.layers`."""
 
-    __slots__ = ("_model",)
+    __slots__ = ("_made", "_model")
 
     def __init__(self, model: "Model") -> None:
         """Hold the model."""
         self._model = model
+        self._made: dict[int, Part] = {}
 
     def __len__(self) -> int:
         """How many layers there are."""
@@ -98,6 +112,8 @@ class Layers:
 
     def __getitem__(self, index: Any) -> Part:
         """One layer; negative numbers count from the last."""
+        if type(index) is int and index in self._made:
+            return self._made[index]
         count = len(self)
         try:
             index = operator.index(index)
@@ -109,7 +125,8 @@ class Layers:
             raise LayerError(
                 f"{user_line()}: there is no layers[{index}]: this model has {count} layers, 0 to {count - 1}."
             )
-        return Part(self._model, f"layers.{index % count}.", _LEAVES, _PARTS)
+        made = self._made[index] = Part(self._model, f"layers.{index % count}.", _LEAVES, _PARTS)
+        return made
 
 
 @final
@@ -165,6 +182,10 @@ class Module:
     def call(self, number: int) -> "Module":
         """One call of a module that runs several times in one pass, counted from 0."""
         return Module(self._model, self._path, number)
+
+    def skip(self, value: Any) -> None:
+        """Do not run this module; `value` stands for what it returns."""
+        self._model.running().skip(self._site("output"), value)
 
     def __getattr__(self, name: str) -> Any:
         """The value at `input`, `inputs` or `output`."""

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from contextvars import ContextVar, Token
+from dataclasses import replace
+from os import PathLike
 from typing import Any, final
 
 import torch
@@ -13,6 +15,9 @@ from interpose.graph.sites import standard
 from interpose.models import Dims, Family, find
 from interpose.trace.access import Call, Layers, Module, Part, other_name
 from interpose.trace.block import Trace
+from interpose.trace.caching import cache
+from interpose.trace.dataset import Activations
+from interpose.trace.generating import chat, generation, is_chat, split
 from interpose.trace.info import ModelInfo
 from interpose.trace.lines import user_line
 from interpose.trace.shapes import Shapes
@@ -103,6 +108,45 @@ class Model:
         """
         return Trace(self, self.batch(*inputs, **kwargs) if inputs or kwargs else None, run)
 
+    def generate(self, *inputs: Any, max_new_tokens: int = 20, run: bool = True, **kwargs: Any) -> Trace:
+        """Open a with-block about a generation: its sites are read and written at steps.
+
+        Args:
+            *inputs: a prompt, a list of prompts, messages (`[{"role": "user", "content": ...}]`), or token ids.
+            max_new_tokens: how many tokens to add, at most.
+            run: run when the block ends.
+            **kwargs: `temperature` (0, the default, takes the likeliest token), `top_k`, `top_p`, `seed` (0); `stop`,
+                the tokens that end a row (ids, or texts of one token; None is the model's own, () none); further
+                arguments of the module.
+
+        Returns:
+            the block; after it, `t.text` (`t.texts`) is the new text and `t.tokens` the new token ids.
+
+        Example:
+            ```python
+            with model.generate("Once upon a time", max_new_tokens=20) as t:
+                with t.steps():
+                    model.layers[10].output[:, -1] += v
+            print(t.text)
+            ```
+        """
+        return Trace(self, self.batch(*inputs, max_new_tokens=max_new_tokens, **kwargs), run)
+
+    def cache(self, prompts: Any, sites: str | Sequence[str], out: str | PathLike[str], **options: Any) -> Activations:
+        """Stream activations to a folder, as a data set; where it was cut off, the same call goes on.
+
+        Args:
+            prompts: texts, or token ids; any iterable, which may be larger than memory.
+            sites: names such as `layers.5.output`, or `module("path").output`.
+            out: the folder.
+            **options: `batch_size=16`, `positions="all"` (or `"last"`), `dtype=None` (or `"float16"`, `"bfloat16"`,
+                `"float32"`), `shard_bytes=2**28`, `progress=True`.
+
+        Returns:
+            the data set; `ip.Activations.load(out)` opens it again.
+        """
+        return cache(self, prompts, sites, out, options)
+
     def tokens(self, prompts: str | Sequence[str]) -> Batch:
         """Tokenise prompts, padded on the left.
 
@@ -115,14 +159,20 @@ class Model:
         if self.tokenizer is None:
             raise TraceError(
                 f"{user_line()}: {self.info.name} has no tokenizer, so it cannot read text. Give token ids as a "
-                "tensor, or a "
-                "tokenizer when loading: ip.wrap(module, tokenizer=...)."
+                "tensor, or a tokenizer when loading: ip.wrap(module, tokenizer=...)."
             )
         return tokens(self.tokenizer, prompts)
 
     def batch(self, *inputs: Any, **kwargs: Any) -> Batch:
-        """What one call of the model is given, from prompts, token ids or the module's own arguments."""
-        return make_batch(self, inputs, kwargs)
+        """What a world is given, from prompts, messages, token ids or the module's own arguments."""
+        settings, others = split(kwargs)
+        only = inputs[0] if len(inputs) == 1 and isinstance(inputs[0], list) else None
+        if only and is_chat(only):
+            inputs = (chat(self, [only]),)
+        elif only and all(map(is_chat, only)):
+            inputs = (chat(self, only),)
+        made = make_batch(self, inputs, others)
+        return replace(made, generation=generation(self, settings)) if settings else made
 
     def plan(self, graph: Graph) -> Any:
         """What will run for a graph; print it."""
@@ -188,9 +238,8 @@ class Model:
         if self.family is None:
             kind = getattr(self.config, "model_type", None) or type(self.network).__name__
             raise SiteError(
-                f"{self.info.name} is of a kind without a table ({kind}), so standard names such as "
-                "layers[0].output have no "
-                'meaning for it. Reach its parts by path: model.module("path.of.module").output.'
+                f"{self.info.name} is of a kind without a table ({kind}), so standard names such as layers[0].output "
+                'have no meaning for it. Reach its parts by path: model.module("path.of.module").output.'
             )
         return self.family
 
@@ -237,8 +286,7 @@ class Model:
         if self._open.get() is not None:
             raise TraceError(
                 f"{user_line()}: a block of {self.info.name} is opened inside another. Close the first, or open "
-                "two worlds in one "
-                'block: with t.world("clean", ...): ... with t.world("corrupt", ...): ...'
+                'two worlds in one block: with t.world("clean", ...): ... with t.world("corrupt", ...): ...'
             )
         return self._open.set(block)
 

@@ -9,8 +9,9 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from interpose.engine.plan import place_of
-from interpose.errors import InterposeError, TraceError
+from interpose.errors import GraphError, InterposeError, TraceError
 from interpose.graph import Batch, Feed, Graph, Site
+from interpose.graph.arguments import Steps
 from interpose.trace.lines import try_shapes, user_line
 
 if TYPE_CHECKING:
@@ -68,14 +69,17 @@ class Shapes:
         """Nothing is known yet."""
         self._model = model
         self._standard: dict[tuple[Any, ...], torch.Tensor] = {}
+        # The batch asked about last; replaced as a whole, so that threads cannot mix two.
+        self._last: tuple[Batch | None, tuple[int, int, int, torch.dtype]] = (None, (0, 0, 0, torch.float32))
         self._found: dict[tuple[Graph, tuple[Any, ...]], torch.Tensor] = {}
 
-    def of(self, site: Site, batch: Batch) -> torch.Tensor | None:
+    def of(self, site: Site, batch: Batch, steps: Steps | None = None) -> torch.Tensor | None:
         """The shape of a site on a batch.
 
         Args:
             site: any site.
             batch: the inputs of its world.
+            steps: the steps of a generation that it is read at; where the prompt is one of them, the shape is its.
 
         Returns:
             a tensor without data; None for a module's own values, whose shape only a run can tell.
@@ -86,6 +90,21 @@ class Shapes:
         """
         if site.part:
             return None
+        rows, length, kept, dtype = self._sizes(site, batch)
+        if steps is not None and steps.start:
+            if (site.axes or ()).count("P") > 1:
+                return None  # as long as the cache by then
+            length = 1
+        key = site, rows, length, kept, dtype
+        if key not in self._standard:
+            self._standard[key] = self._made(*key)
+        return self._standard[key]
+
+    def _sizes(self, site: Site, batch: Batch) -> tuple[int, int, int, torch.dtype]:
+        """Rows, positions, how many positions the logits are kept for (0: all), number type."""
+        last, found = self._last
+        if last is batch:
+            return found
         self._model.table()
         given = batch.kwargs.get("input_ids", batch.kwargs.get("inputs_embeds"))
         if given is None:
@@ -94,14 +113,16 @@ class Shapes:
                 f"{sorted(batch.kwargs) or 'positional inputs'}."
             )
         kept = batch.kwargs.get("logits_to_keep", 0)
-        key = site, given.shape[:2], kept if isinstance(kept, int) else 0, self._model.dtype
-        if key not in self._standard:
-            self._standard[key] = self._made(*key)
-        return self._standard[key]
+        found = given.shape[0], given.shape[1], kept if isinstance(kept, int) else 0, self._model.dtype
+        self._last = batch, found
+        return found
 
-    def _made(self, site: Site, given: torch.Size, kept: int, dtype: torch.dtype) -> torch.Tensor:
-        dims, (rows, length) = self._model.sizes(), given
-        place_of(site, self._model.family, dims)
+    def _made(self, site: Site, rows: int, length: int, kept: int, dtype: torch.dtype) -> torch.Tensor:
+        dims = self._model.sizes()
+        try:
+            place_of(site, self._model.family, dims)
+        except GraphError as error:
+            raise type(error)(f"{user_line()}: {error}") from None
         if site.name == "logits" and kept:
             length = min(length, kept)
         sizes = {"B": rows, "P": length, "H": dims.heads, "K": dims.kv_heads, "D": dims.head_width}

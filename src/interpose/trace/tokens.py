@@ -1,6 +1,7 @@
 """From what a user passes to what a network is called with."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ import torch
 from interpose.errors import TraceError
 from interpose.graph import Batch
 from interpose.trace.lines import user_line
+from interpose.trace.positions import whole
 
 
 def tokens(tokenizer: Any, prompts: str | Sequence[str]) -> Batch:
@@ -26,10 +28,23 @@ def tokens(tokenizer: Any, prompts: str | Sequence[str]) -> Batch:
     rows = [tokenizer(text)["input_ids"] for text in texts]
     if not all(rows):
         raise TraceError(f"{user_line()}: an empty prompt has no tokens; write at least one character.")
+    return padded(rows, tokenizer)
+
+
+def padded(rows: Sequence[Sequence[int]], tokenizer: Any = None) -> Batch:
+    """Token ids of several prompts as one batch, padded on the left.
+
+    Args:
+        rows: the ids of each prompt, none of them empty.
+        tokenizer: knows which token is for padding; without one it is 0, which nothing looks at.
+
+    Returns:
+        a batch of shape [prompt, position].
+    """
     length = max(len(row) for row in rows)
-    candidates = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+    candidates = (getattr(tokenizer, "pad_token_id", None), getattr(tokenizer, "eos_token_id", None), 0)
     pad = next(token for token in candidates if token is not None)
-    ids = torch.tensor([[pad] * (length - len(row)) + row for row in rows])
+    ids = torch.tensor([[pad] * (length - len(row)) + list(row) for row in rows])
     mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows])
     return Batch.of_tokens(ids, mask)
 
@@ -47,7 +62,7 @@ def make_batch(model: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -
     """
     only = inputs[0] if len(inputs) == 1 else None
     if isinstance(only, Batch):
-        return Batch(only.args, {**only.kwargs, **_asked(model, kwargs)})
+        return replace(only, kwargs={**only.kwargs, **_asked(model, kwargs)})
     if isinstance(only, str) or (isinstance(only, list | tuple) and only and all(isinstance(t, str) for t in only)):
         batch = model.tokens(only)
         return Batch(batch.args, {**batch.kwargs, **_asked(model, kwargs)})
@@ -89,7 +104,9 @@ def _asked(model: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     for name, site in _CAPTURES.items():
         if kwargs.get(name):
             raise TraceError(f"{user_line()}: {name} makes transformers put hooks on the network. Read {site} instead.")
-    off = {name: False for name in _CAPTURES if getattr(model.config, name, False)}
+    # The configs of transformers answer every attribute in Python; this asks what they hold.
+    held = object.__getattribute__(model.config, "__dict__")
+    off = {name: False for name in _CAPTURES if held.get(name) or held.get(f"_{name}")}
     return {**off, **kwargs}
 
 
@@ -97,5 +114,10 @@ def _with_mask(kwargs: dict[str, Any]) -> Batch:
     ids, mask = kwargs["input_ids"], kwargs.get("attention_mask")
     if mask is not None and mask.ndim != 2:
         return Batch(kwargs={"use_cache": False, **kwargs})
+    if mask is None and "position_ids" not in kwargs:
+        mask, positions = whole(*ids.shape, ids.device)
+        return Batch(
+            kwargs={"input_ids": ids, "attention_mask": mask, "position_ids": positions, "use_cache": False, **kwargs}
+        )
     made = Batch.of_tokens(ids, torch.ones_like(ids) if mask is None else mask)
     return Batch(kwargs={**made.kwargs, **kwargs})

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -22,6 +23,30 @@ def named_weights(network: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]
 def weight_paths(network: torch.nn.Module) -> dict[int, str]:
     """The path of every parameter and buffer, by identity."""
     return {id(weight): path for path, weight in named_weights(network)}
+
+
+def buffer_at(network: torch.nn.Module, tensor: torch.Tensor) -> str | None:
+    """The path of a buffer, by identity; None where the tensor is none of the network's.
+
+    A tensor that something was computed from is told apart at once; else the few modules that have buffers are asked.
+    """
+    for path, module in _with_buffers(network):
+        for name, buffer in module._buffers.items():
+            if buffer is tensor:
+                return f"{path}.{name}" if path else name
+    return None
+
+
+def _with_buffers(network: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
+    found = _BUFFERED.get(network)
+    if found is None:
+        found = [(path, module) for path, module in network.named_modules() if module._buffers]
+        _BUFFERED[network] = found
+    return found
+
+
+_BUFFERED: WeakKeyDictionary[torch.nn.Module, list[tuple[str, torch.nn.Module]]] = WeakKeyDictionary()
+"""The modules of a network that had buffers when it was first looked through."""
 
 
 def weight_at(model: "Model", path: str) -> torch.Tensor:
