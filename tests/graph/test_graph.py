@@ -143,7 +143,7 @@ def test_names_of_other_libraries_mean_our_sites() -> None:
         site = standard(f"layers[12].{name}")
         assert (site.layer, site.local, str(site)) == (12, name, f"layers[12].{name}")
         assert site.axes == tuple(LAYER_SITES[name].split())
-    assert standard("ln_final.hook_normalized") == Site("norm.output")
+    assert standard("ln_final.hook_out") == Site("norm.output")
 
 
 @pytest.mark.parametrize(

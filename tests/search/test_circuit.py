@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -176,14 +177,26 @@ def test_zeros_are_what_a_corrupt_world_of_zeros_gives(variant: str, make: Make,
     assert (found - wanted).abs().max() <= 1e-5 * max(1.0, float(logits.abs().max()))
 
 
-def test_the_program_of_a_circuit_runs_on_other_prompts(make: Make, even: Pairs) -> None:
+def test_a_circuit_runs_as_a_model(make: Make, even: Pairs, tmp_path: Path) -> None:
     model = make("llama")
     chosen = edges(model, 0.9)
-    block = chosen.program(model)
-    assert [world.name for world in block.graph.worlds] == ["main"]
-    with model.trace(even.clean_batch(), run=False) as t:
-        chosen.keep(model)
-    assert block.graph == t.graph, "the graph does not depend on the prompts"
+    means = chosen.mean(model, even.clean_batch())
+    chosen.save(tmp_path / "circuit.safetensors")
+    chosen.edit(model, means).save(tmp_path / "edit.safetensors")
+    ways = {
+        None: model.edited(Circuit.load(tmp_path / "circuit.safetensors")),
+        means: model.edited(ip.Edit.load(tmp_path / "edit.safetensors")),
+    }
+    for values, as_circuit in ways.items():
+        with model.trace(even.clean_batch()):
+            chosen.keep(model, values)
+            wanted = model.logits.save()
+        with as_circuit.trace(even.clean_batch()):
+            logits = as_circuit.logits.save()
+        assert torch.allclose(logits, wanted, atol=1e-5)
+        with model.trace(even.clean_batch()):
+            plain = model.logits.save()
+        assert not torch.allclose(logits, plain, atol=1e-2)
 
 
 def test_means_are_over_all_real_tokens_of_all_prompts(make: Make, pairs: Pairs) -> None:
@@ -214,8 +227,8 @@ def test_prompts_in_parts_have_the_mean_of_the_whole(make: Make) -> None:
 def test_a_circuit_of_another_model_or_kind_is_refused(make: Make, even: Pairs) -> None:
     model = make("llama")
     with pytest.raises(SearchError, match="This circuit is of another model: it has the edges of"):
-        Circuit(torch.ones(46, dtype=torch.bool), GRAPH.edges, 46).program(model)
+        Circuit(torch.ones(46, dtype=torch.bool), GRAPH.edges, 46).edit(model)
     with pytest.raises(SearchError, match="Only edges have a graph"):
-        circuit("a").program(model)
+        circuit("a").edit(model)
     with pytest.raises(SearchError, match=r"The means are of shape \[3, 3\]; expected \[11, 24\], one row a source"):
-        edges(model).program(model, torch.zeros(3, 3))
+        edges(model).edit(model, torch.zeros(3, 3))

@@ -70,7 +70,7 @@ NNTERP: dict[str, str] = {
 
 WHOLE: dict[str, str] = {
     "hook_embed": "embed",
-    "ln_final.hook_normalized": "norm.output",
+    "ln_final.hook_out": "norm.output",
     "ln_final": "norm.output",
     "token_embeddings": "embed",
 }

@@ -18,7 +18,8 @@ from interpose.search.ablation import keep_only, mean_written
 from interpose.search.selection import nodes, prune
 from interpose.search.storage import Stored, read, write
 from interpose.search.units import graph_of, same_units, sketch
-from interpose.trace import Model, Trace
+from interpose.trace import Model
+from interpose.trace.edits import Edit
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -111,22 +112,22 @@ class Circuit:
         """
         keep_only(model, self.graph, self.mask, means)
 
-    def program(self, model: Model, means: Float[Tensor, "source width"] | None = None) -> Trace:
-        """The model as this circuit, as a block that has not run: its graph has one world, `main`, for any prompts.
+    def edit(self, model: Model, means: Float[Tensor, "source width"] | None = None) -> Edit:
+        """The model as this circuit, for any prompts: what `model.edited(circuit)` runs.
 
         Args:
             model: the model.
             means: as for `keep`.
 
         Returns:
-            the block; `.graph` is the graph and `.feed.tensors` holds what it needs besides the prompts.
+            the edit; it can be saved, and `model.edited(circuit.edit(model, means))` runs it.
 
         Raises:
             SearchError: as for `keep`.
         """
         with model.trace(torch.zeros(1, 2, dtype=torch.long), run=False) as t:
             self.keep(model, means)
-        return t
+        return Edit.of(t, note=f"a circuit of {len(self):,} edges")
 
     def mean(self, model: Model, prompts: Any, batch_size: int = 8) -> Float[Tensor, "source width"]:
         """What every source writes to the stream, averaged over all tokens of some prompts; for `keep`.
