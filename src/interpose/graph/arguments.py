@@ -1,6 +1,5 @@
 """What stands inside a node: references to other nodes, indices, number types, steps of a generation."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -63,15 +62,21 @@ class Steps:
         return "steps()" if (self.start, self.stop) == (0, None) else f"steps({self.start}, {self.stop})"
 
 
-def literals(value: Any) -> Iterator[str]:
+def literals(value: Any) -> list[str]:
     """Every number inside an argument, as text."""
+    found: list[str] = []
     stack = [value]
     while stack:
         item = stack.pop()
         kind = type(item)
         if kind is tuple:
-            stack.extend(item)
+            stack += item
         elif kind is Slice:
-            stack.extend((item.start, item.stop, item.step))
-        elif kind is not Ref and isinstance(item, bool | int | float | complex):
-            yield repr(item)
+            stack += (item.start, item.stop, item.step)
+        elif kind in _NUMBERS or (kind not in _OTHERS and isinstance(item, bool | int | float | complex)):
+            found.append(repr(item))
+    return found
+
+
+_NUMBERS = frozenset([bool, int, float, complex])
+_OTHERS = frozenset([Ref, str, type(None), Dots, Dtype])

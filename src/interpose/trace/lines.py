@@ -4,7 +4,6 @@ import contextlib
 import copy
 import sys
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +21,8 @@ def user_line() -> str:
     """The innermost line of the program that is not interpose's, torch's or a tensor helper's, as file:line."""
     frame, outermost = sys._getframe(1), ""
     while frame is not None:
-        whose = _whose(frame.f_code.co_filename)
+        name = frame.f_code.co_filename
+        whose = _KNOWN.get(name) or _whose(name)
         if whose == "user":
             return f"{frame.f_code.co_filename}:{frame.f_lineno}"
         if whose == "made":
@@ -31,13 +31,18 @@ def user_line() -> str:
     return outermost
 
 
-@cache
+_KNOWN: dict[str, Literal["user", "made", "ours"]] = {}
+"""Whose the files met so far are."""
+
+
 def _whose(name: str) -> Literal["user", "made", "ours"]:
     if name.startswith(_MADE):
-        return "made"
-    if name.startswith(_PACKAGE):
-        return "user" if name.startswith(f"{_PACKAGE}/studies/") else "ours"
-    return "ours" if name.startswith(_TORCH) or any(part in name for part in _HELPERS) else "user"
+        found = "made"
+    elif name.startswith(_PACKAGE):
+        found = "user" if name.startswith(f"{_PACKAGE}/studies/") else "ours"
+    else:
+        found = "ours" if name.startswith(_TORCH) or any(part in name for part in _HELPERS) else "user"
+    return _KNOWN.setdefault(name, found)
 
 
 def try_shapes(function: Callable[..., Any], args: Any, kwargs: Any, what: str) -> Any:
