@@ -31,6 +31,8 @@ KINDS = {
     "the-site-belongs-to-a-world-and-none-is-open-here": "TraceError",
     "this-value-belongs-to-another-block": "TraceError",
     "memory-ran-out": "RunError",
+    "a-step-of-a-generation-never-ran": "RunError",
+    "only-a-generation-has-steps": "TraceError",
     "a-folder-was-begun-with-other-settings-prompts-or-weights": "DataError",
 }
 """The anchor of each kind, and the error of its first example."""
