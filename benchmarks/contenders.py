@@ -103,7 +103,16 @@ class Contender:
 
 
 def raw_hooks(of: Setting) -> Contender:
-    """torch's own hooks: registered, run, removed."""
+    """torch's own hooks: registered, run, removed; the network is given the mask and positions that interpose makes."""
+    return _hooks(of, of.given)
+
+
+def raw_hooks_on_ids(of: Setting) -> Contender:
+    """The same as a user writes it: the network is given token ids, and makes the mask and positions itself."""
+    return _hooks(of, {name: of.given[name] for name in ("input_ids", "use_cache")})
+
+
+def _hooks(of: Setting, given: dict[str, Any]) -> Contender:
     network = of.twin()
     blocks, vector = network.transformer.h, of.vector
 
@@ -113,7 +122,7 @@ def raw_hooks(of: Setting) -> Contender:
 
         handle = blocks[of.middle].register_forward_hook(hook)
         try:
-            return [network(**of.given).logits]
+            return [network(**given).logits]
         finally:
             handle.remove()
 
@@ -121,7 +130,7 @@ def raw_hooks(of: Setting) -> Contender:
         found: list[Tensor] = []
         handles = [block.register_forward_hook(lambda module, args, output: found.append(output)) for block in blocks]
         try:
-            logits = network(**of.given).logits
+            logits = network(**given).logits
             return [*found, logits]
         finally:
             for handle in handles:
@@ -167,5 +176,10 @@ def replay(of: Setting) -> Contender:
     return Contender({"patch": lambda: run(patch), "cache": lambda: run(cache)})
 
 
-OURS = {"raw hooks": raw_hooks, "interpose, with-block": with_block, "interpose, replay": replay}
-"""Always there; the first is what all others are compared with."""
+OURS = {
+    "raw hooks": raw_hooks,
+    "raw hooks, ids only": raw_hooks_on_ids,
+    "interpose, with-block": with_block,
+    "interpose, replay": replay,
+}
+"""Always there; the first is what all others are compared with, and the second too."""

@@ -37,7 +37,7 @@ from timing import Rounds, estimate
 import interpose
 
 OUT = Path(__file__).parent / "results" / "engine.json"
-RAW, BLOCK, REPLAY = OURS
+RAW, RAW_IDS, BLOCK, REPLAY = OURS
 TOLERANCE = 1e-4
 
 
@@ -153,11 +153,14 @@ def _table(
 
 
 def _row(name: str, samples: dict[str, list[float]], difference: float, note: str, seed: int) -> dict[str, Any]:
-    ratios = [one / raw for one, raw in zip(samples[name], samples[RAW], strict=True)]
+    ratios, written = (
+        [one / raw for one, raw in zip(samples[name], samples[base], strict=True)] for base in (RAW, RAW_IDS)
+    )
     return {
         "name": name,
         "milliseconds": 1e3 * median(samples[name]),
         "ratio": asdict(estimate(ratios, seed)),
+        "ratio_to_ids_only": asdict(estimate(written, seed)),
         "largest_difference": difference,
         "note": note,
     }
@@ -189,10 +192,12 @@ def _aims(
     aims = []
     for table in tables:
         ratio = {row["name"]: row["ratio"] for row in table["rows"] if "ratio" in row}
+        written = {row["name"]: row["ratio_to_ids_only"] for row in table["rows"] if "ratio" in row}
         model, task = table["model"]["name"], table["task"]
         if model == "tiny":
             aims.append((f"{model}, {task}: replay, ratio to raw hooks", 1.10, ratio[REPLAY]["median"]))
-            aims.append((f"{model}, {task}: with-block, ratio to raw hooks", 1.30, ratio[BLOCK]["median"]))
+            # A user gives both the token ids and nothing else.
+            aims.append((f"{model}, {task}: with-block, ratio to raw hooks on ids", 1.30, written[BLOCK]["median"]))
         else:
             aims.append((f"{model}, {task}: replay, upper bound of the ratio", 1.05, ratio[REPLAY]["high"]))
     for each in plain:
@@ -249,7 +254,7 @@ def _shown(measured: dict[str, Any]) -> str:
         model = table["model"]
         lines.append(
             f"\n{model['name']} ({model['layers']} layers, width {model['width']}, batch {model['batch']} x "
-            f"{model['length']}), {table['task']}: CPU ms a call, ratio to raw hooks"
+            f"{model['length']}), {table['task']}: CPU ms a call, ratio to raw hooks [95 %], to those given ids only"
         )
         lines += [_line(row) for row in table["rows"]]
     for each in measured["plain"]:
@@ -268,9 +273,10 @@ def _line(row: dict[str, Any]) -> str:
     if "reason" in row:
         return f"  {row['name']:24} {row['reason']}"
     ratio, note = row["ratio"], f"  {row['note']}" if row.get("note") else ""
+    ids_only = f"   {row['ratio_to_ids_only']['median']:.3f}" if "ratio_to_ids_only" in row else ""
     return (
         f"  {row['name']:24} {row['milliseconds']:9.3f}   {ratio['median']:.3f} "
-        f"[{ratio['low']:.3f}, {ratio['high']:.3f}]{note}"
+        f"[{ratio['low']:.3f}, {ratio['high']:.3f}]{ids_only}{note}"
     )
 
 

@@ -40,7 +40,7 @@ def test_a_quick_run_measures_every_task_beside_raw_hooks(measured: dict[str, An
     assert [table["task"] for table in measured["tables"]] == ["patch", "cache"]
     for table in measured["tables"]:
         rows = {row["name"]: row for row in table["rows"]}
-        assert list(rows) == ["raw hooks", "interpose, with-block", "interpose, replay"]
+        assert list(rows) == ["raw hooks", "raw hooks, ids only", "interpose, with-block", "interpose, replay"]
         assert rows["raw hooks"]["ratio"] == {"median": 1, "low": 1, "high": 1}
         for row in rows.values():
             assert row["largest_difference"] == 0
@@ -75,12 +75,17 @@ def test_a_contender_is_compared_with_raw_hooks_of_the_same_round(engine: Any, c
     def takes(seconds: float) -> Callable[[], list[torch.Tensor]]:
         return lambda: (clock(seconds), [torch.ones(2)])[1]
 
-    made = {"raw hooks": contender(engine, takes(0.002)), "other": contender(engine, takes(0.003))}
+    made = {
+        "raw hooks": contender(engine, takes(0.002)),
+        "raw hooks, ids only": contender(engine, takes(0.004)),
+        "other": contender(engine, takes(0.003)),
+    }
     rounds = engine.Rounds(pairs=5, calls=2, seed=0)
-    raw, other = engine._table(engine.SETTINGS["tiny"], "patch", made, {}, rounds)["rows"]
+    raw, _, other = engine._table(engine.SETTINGS["tiny"], "patch", made, {}, rounds)["rows"]
     assert raw["milliseconds"] == pytest.approx(2)
     assert other["milliseconds"] == pytest.approx(3)
     assert list(other["ratio"].values()) == pytest.approx([1.5] * 3)
+    assert list(other["ratio_to_ids_only"].values()) == pytest.approx([0.75] * 3)
 
 
 def test_who_gives_another_result_or_none_is_named_and_not_timed(engine: Any) -> None:
@@ -89,6 +94,7 @@ def test_who_gives_another_result_or_none_is_named_and_not_timed(engine: Any) ->
 
     made = {
         "raw hooks": contender(engine, lambda: [torch.zeros(2)]),
+        "raw hooks, ids only": contender(engine, lambda: [torch.zeros(2)]),
         "wrong": contender(engine, lambda: [torch.tensor([0.0, 0.5])]),
         "misshapen": contender(engine, lambda: [torch.zeros(3)]),
         "broken": contender(engine, fails),
@@ -99,6 +105,7 @@ def test_who_gives_another_result_or_none_is_named_and_not_timed(engine: Any) ->
     reasons = {row["name"]: row.get("reason") for row in table["rows"]}
     assert reasons == {
         "raw hooks": None,
+        "raw hooks, ids only": None,
         "wrong": "gives another result: differs by 0.5",
         "misshapen": "ValueError: gives shapes [(3,)]",
         "broken": "RuntimeError: no such layer",
