@@ -17,6 +17,9 @@ _WINDOWED = {
     "sliding_window": 4,
     "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
 }
+_POSITIONS = {"max_position_embeddings": 32}
+_RENAMED = {"hidden_size": 24, "num_layers": 3, "num_heads": 4, "intermediate_size": 40, **_SHARED}
+_FALCON = {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, **_SHARED}
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2": ("gpt2", {"n_embd": 24, "n_layer": 3, "n_head": 4, "n_inner": 40, "n_positions": 32, **_SHARED}),
     "neox": ("gpt_neox", {"max_position_embeddings": 32, **_COMMON}),
@@ -24,7 +27,18 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", {"num_key_value_heads": 2, **_COMMON}),
     "gemma3": ("gemma3_text", {**_COMMON, **_WINDOWED}),
     "olmo2": ("olmo2", {"num_key_value_heads": 2, **_COMMON}),
+    "gptj": ("gptj", {"n_embd": 24, "n_layer": 3, "n_head": 4, "n_inner": 40, "rotary_dim": 4, **_SHARED}),
+    "gpt_neo": (
+        "gpt_neo",
+        {"attention_types": [[["local"], 1], [["global", "local"], 1]], "window_size": 4, **_POSITIONS, **_RENAMED},
+    ),
+    "bloom": ("bloom", {"hidden_size": 24, "n_layer": 3, "n_head": 4, **_SHARED}),
+    "falcon": ("falcon", {"ffn_hidden_size": 40, **_POSITIONS, **_FALCON}),
+    "falcon-grouped": ("falcon", {"new_decoder_architecture": True, "num_kv_heads": 2, "bias": True, **_FALCON}),
+    "falcon-rw": ("falcon", {"multi_query": False, "parallel_attn": False, "alibi": True, "bias": True, **_FALCON}),
 }
+EAGER = ("gptj", "gpt_neo", "bloom")
+"""Families without a choice of kernels."""
 VARIANTS = tuple(CONFIGS)
 
 IDS = torch.tensor([[5, 17, 3, 42, 8, 30, 11, 26, 9], [12, 4, 33, 21, 6, 19, 47, 2, 14]])
@@ -35,7 +49,7 @@ def build(variant: str, dtype: torch.dtype = torch.float32, attention: str = "sd
     """A tiny model whose every weight is random."""
     family, config = CONFIGS[variant]
     torch.manual_seed(0)
-    model = ip.build(family, attn_implementation=attention, **config)
+    model = ip.build(family, attn_implementation="eager" if variant in EAGER else attention, **config)
     with torch.no_grad():
         for name, weight in model.network.named_parameters():
             if "norm" in name or "ln_" in name:

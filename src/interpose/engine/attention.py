@@ -29,6 +29,10 @@ class Attention(Protocol):
         """Make this copy call `function(stock, module, query, key, value, mask, **kwargs)`, not its stock kernel."""
         ...
 
+    def widen(self, module_copy: torch.nn.Module) -> None:
+        """Let this copy, which writes out its attention itself, also take a key and a value for each query head."""
+        ...
+
 
 def tapped(tap: Tap, needs_scores: bool) -> Callable[..., tuple[Tensor, Tensor | None]]:
     """The function that stands in for a stock kernel.

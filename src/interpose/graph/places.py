@@ -40,26 +40,28 @@ class Place:
 
     Attributes:
         module: full path of the module whose call is tapped.
-        side: its `input`, its `output`, or the `attention` function it calls.
+        side: its `input`, its `output`, the `attention` function it calls, or the attention written out `inline` in it.
         form: how the standard tensor is cut out of what is found there; the engine has one lens a form.
         part: for fused projections, which of three.
         heads: for head-shaped sites, the length of the head axis.
         also: other places that the form needs, by role.
         kernel: for keys and values shared by several query heads, the attention module that must cope when a write
-            gives each query head its own.
+            gives each query head its own, and the side of it.
         weight: for `result`, the path of the output projection.
         transposed: weights are stored input-first.
+        dims: the model's sizes, where the form needs several of them.
     """
 
     module: str
-    side: Literal["input", "output", "inputs", "attention"]
+    side: Literal["input", "output", "inputs", "attention", "inline"]
     form: str = "plain"
     part: int = 0
     heads: int = 0
     also: tuple[tuple[str, "Place"], ...] = ()
-    kernel: str = ""
+    kernel: tuple[str, str] | None = None
     weight: str = ""
     transposed: bool = False
+    dims: Dims | None = None
 
 
 @runtime_checkable

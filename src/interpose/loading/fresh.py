@@ -16,16 +16,18 @@ _ALIASES = {
     "gemma3": "gemma3_text",
     "gemma-3": "gemma3_text",
     "olmo-2": "olmo2",
+    "gpt-j": "gptj",
+    "gpt-neo": "gpt_neo",
 }
 
 # The axes of the sites, as each config may call them.
 _SIZES = {
     "layers": ("num_hidden_layers",),
     "heads": ("num_attention_heads",),
-    "kv_heads": ("num_key_value_heads",),
+    "kv_heads": ("num_key_value_heads", "num_kv_heads"),
     "head_width": ("head_dim",),
     "width": ("hidden_size",),
-    "neurons": ("intermediate_size", "n_inner"),
+    "neurons": ("intermediate_size", "n_inner", "ffn_hidden_size"),
     "vocab": ("vocab_size",),
     "positions": ("max_position_embeddings",),
 }

@@ -5,14 +5,15 @@ sits in front of what, how queries, keys and values are cut out of fused weights
 residual stream.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from interpose.errors import SiteError
 from interpose.graph.places import Dims, Place
 from interpose.graph.sites import Site, nearest
 
-Fusion = Literal["none", "blocks", "heads"]
+Fusion = Literal["none", "blocks", "heads", "groups"]
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,26 @@ class Projection:
     Attributes:
         path: the module that projects, under the attention block.
         part: which of three it is (0 query, 1 key, 2 value) where one module makes all three.
-        fusion: `none`; `blocks` (all queries, all keys, all values); `heads` (query, key, value of each head).
+        fusion: `none`; `blocks` (all queries, all keys, all values); `heads` (query, key, value of each head); `groups`
+            (the queries that share a key, their key, their value; then the next group).
     """
 
     path: str
     part: int = 0
     fusion: Fusion = "none"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Where a config says so, a family's table is another.
+
+    Attributes:
+        when: config attributes, with the value that each of them then has.
+        then: attributes of the table, with the value they then have; None where the table does not hold at all.
+    """
+
+    when: Mapping[str, Any]
+    then: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +67,11 @@ class Family:
         transposed: weights are stored input-first (GPT-2's Conv1D).
         parallel: True, False, or the name of the config attribute that says so.
         wide_key_norm: keys are normed over all key heads at once.
-        sizes: config attributes of `Dims` where they are not the usual ones.
+        sizes: config attributes of `Dims` where they are not the usual ones, or the size itself.
+        attention: where scores are made: in a function of the library's `registry`, or `inline` in the block's forward.
+        inner_sum: the attention block and the MLP add the stream to what they return, so that what they add is what
+            `out` and `down` return.
+        variants: where the config says so, other values; all that apply, in this order.
     """
 
     model_types: tuple[str, ...]
@@ -74,14 +93,35 @@ class Family:
     transposed: bool = False
     parallel: bool | str = False
     wide_key_norm: bool = False
-    sizes: tuple[tuple[str, str], ...] = ()
+    sizes: tuple[tuple[str, str | int], ...] = ()
+    attention: Literal["registry", "inline"] = "registry"
+    inner_sum: bool = False
+    variants: tuple[Variant, ...] = ()
+
+    def of(self, config: Any) -> "Family | None":
+        """The table of one model of this family.
+
+        Args:
+            config: its config (any object with attributes).
+
+        Returns:
+            the table with its variants applied; None where one of them says that it does not hold.
+        """
+        changes: dict[str, Any] = {}
+        for variant in self.variants:
+            if all(getattr(config, name, None) == value for name, value in variant.when.items()):
+                if variant.then is None:
+                    return None
+                changes |= variant.then
+        return replace(self, **changes, variants=()) if changes else self
 
     def dims(self, config: Any) -> Dims:
         """Read a model's sizes from its config (any object with attributes)."""
         names = dict(self.sizes)
 
         def size(what: str, usual: str) -> Any:
-            return getattr(config, names.get(what, usual), None)
+            name = names.get(what, usual)
+            return name if isinstance(name, int) else getattr(config, name, None)
 
         heads, width = size("heads", "num_attention_heads"), size("width", "hidden_size")
         return Dims(
@@ -137,11 +177,15 @@ class Family:
             )
         return self._layer_place(site.local, site.layer, dims)
 
+    @property
+    def _side(self) -> Literal["attention", "inline"]:
+        return "inline" if self.attention == "inline" else "attention"
+
     def _layer_place(self, local: str, layer: int, dims: Dims) -> Place:
         whole, attn, mlp = f"{self.layers}.{layer}", self.path("attn", layer), self.path("mlp", layer)
         assert attn is not None and mlp is not None
         out, down = self.path("out", layer) or "", self.path("down", layer) or ""
-        added = self.path("attn_post", layer) or attn
+        added = self.path("attn_post", layer) or (out if self.inner_sum else attn)
         z = Place(out, "input", "heads", heads=dims.heads)
         match local:
             case "input" | "output":
@@ -154,11 +198,13 @@ class Family:
                 name = {"q": "query", "k": "key", "v": "value"}[local[-1]]
                 made: Projection = getattr(self, name)
                 heads = dims.heads if local == "attn.q" else dims.kv_heads
-                form = {"none": "heads", "blocks": "blocks", "heads": "fused"}[made.fusion]
-                kernel = attn if heads < dims.heads else ""
-                return Place(self.path(name, layer) or "", "output", form, part=made.part, heads=heads, kernel=kernel)
+                form = {"none": "heads", "blocks": "blocks", "heads": "fused", "groups": "groups"}[made.fusion]
+                path, kernel = self.path(name, layer) or "", (attn, self._side) if heads < dims.heads else None
+                whole_sizes = dims if form == "groups" else None
+                return Place(path, "output", form, part=made.part, heads=heads, kernel=kernel, dims=whole_sizes)
             case "attn.query" | "attn.key" | "attn.value" | "attn.scores" | "attn.pattern":
-                return Place(attn, "attention", local.removeprefix("attn."))
+                heads = dims.kv_heads if local in ("attn.key", "attn.value") else dims.heads
+                return Place(attn, self._side, local.removeprefix("attn."), heads=heads)
             case "attn.z":
                 return z
             case "attn.result":
@@ -167,5 +213,5 @@ class Family:
             case "attn.output":
                 return Place(added, "output")
             case "mlp.output":
-                return Place(self.path("mlp_post", layer) or mlp, "output")
+                return Place(self.path("mlp_post", layer) or (down if self.inner_sum else mlp), "output")
         return Place(down, "input")

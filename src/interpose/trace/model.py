@@ -51,7 +51,8 @@ class Model:
         """Find the table for the network's `config.model_type`."""
         config = getattr(network, "config", None)
         self.network, self.tokenizer, self.info, self.config = network, tokenizer, info, config
-        self.family: Family | None = find(getattr(config, "model_type", None))
+        family = find(getattr(config, "model_type", None))
+        self.family: Family | None = None if family is None else family.of(config)
         self.dims: Dims | None = self.family.dims(config) if self.family is not None else None
         self.backend = LocalBackend(network, self.family, self.dims, attention)
         self.layers, self.call = Layers(self), Call(self)
