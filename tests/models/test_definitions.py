@@ -34,12 +34,15 @@ def test_after_mid_is_set_the_output_is_it_and_what_the_mlp_adds(model: ip.Model
         mid, mlp = model.layers[1].mid.save(), model.layers[1].mlp.output.save()
         output = model.layers[1].output.save()
         adds = model.layers[1].attn.output.save()
-        alone = model.call.module(f"{model.table().layers}.1.{model.table().mlp}", model.layers[1].mlp.input).save()
+        read = model.layers[1].mlp.input.save()
     assert torch.equal(mid, new)
     assert close(output, new + mlp)
     assert not close(mlp, clean["layers.1.mlp.output"])
     assert torch.equal(adds, clean["layers.1.attn.output"])
     if model.table().mlp_post is None:
+        module = model.network.get_submodule(f"{model.table().layers}.1.{model.table().mlp}")
+        with torch.no_grad():  # BLOOM's adds what it is given beside it
+            alone = module(read, torch.zeros_like(read)) if model.table().inner_sum else module(read)
         assert torch.equal(alone, mlp)
 
 
@@ -78,10 +81,28 @@ def test_queries_keys_and_values_make_scores_and_z(
         z = model.layers[1].attn.z.save()
     groups = model.sizes().heads // model.sizes().kv_heads
     seen = at["scores"] > -1e30
-    attention = model.network.get_submodule(model.table().path("attn", 1))
-    products = at["query"] @ at["key"].repeat_interleave(groups, 1).transpose(2, 3) * attention.scaling
-    assert close(scores[seen], products[seen])
+    products = at["query"] @ at["key"].repeat_interleave(groups, 1).transpose(2, 3) * scaling(model)
+    assert close(scores[seen], (products + distances(model, batch))[seen])
     assert close(z, (pattern @ at["value"].repeat_interleave(groups, 1)).transpose(1, 2))
+
+
+def scaling(model: ip.Model) -> float:
+    """What the products of queries and keys are multiplied by."""
+    attention = model.network.get_submodule(model.table().path("attn", 1) or "")
+    if model.config.model_type == "gpt_neo":
+        return 1.0
+    return getattr(attention, "scaling", model.sizes().head_width ** -0.5)
+
+
+def distances(model: ip.Model, batch: Batch) -> Any:
+    """What ALiBi adds for each key: its number among the real tokens, by a slope for each of the four heads."""
+    kind = model.config.model_type
+    if kind != "bloom" and not getattr(model.config, "alibi", False):
+        return 0.0
+    real = batch.get("attention_mask", torch.ones_like(batch["input_ids"]))
+    slopes = torch.tensor([2.0**-2, 2.0**-4, 2.0**-6, 2.0**-8])
+    added = slopes[:, None, None] * ((real.cumsum(-1) - 1) * real)[:, None, None, :]
+    return added * (model.sizes().head_width ** -0.5 if kind == "falcon" else 1.0)
 
 
 def test_a_write_to_result_adds_its_difference_to_what_attention_adds(
@@ -183,5 +204,5 @@ def test_a_projection_makes_its_site_of_what_attention_reads(model: ip.Model, ba
     assert shape == (dims.heads if kind == "query" else dims.kv_heads, dims.head_width, dims.width)
     bias = (site - made)[0, 0]
     assert close(made + bias, site)
-    has_bias = model.config.model_type in ("gpt2", "gpt_neox")
+    has_bias = model.config.model_type in ("gpt2", "gpt_neox", "bloom") or getattr(model.config, "bias", False)
     assert bool((bias.abs().max() > 1e-3) == has_bias)

@@ -40,9 +40,9 @@ class InlineTap(TorchFunctionMode):
             with and whether it was written.
         needs_scores: scores or pattern are read or written.
         like: what the module was given: its rows are the batch, its type that of queries, keys, values and patterns.
-        heads: how many heads a site has, by its name, or 0 for as many as there are; a module may have repeated those of
-            keys and values.
-        paused: whether what runs now is not the module's own (the programme of the block, computed on the way).
+        heads: how many heads a site has, by its name, or 0 for as many as there are. A module may have repeated keys
+            and values.
+        paused: whether what runs now is not the module's own but the block's, computed on the way.
     """
 
     def __init__(

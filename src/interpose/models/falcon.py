@@ -1,7 +1,8 @@
 """Falcon: one projection, fused by the heads that share a key; blocks in parallel, or not, behind one norm or two.
 
-The config says which: Falcon-RW (a key for every head, ALiBi, sequential), 7B (one key for all heads, one norm), 40B and
-180B (keys for groups of heads, two norms), 11B (groups, one norm).
+The config says which: Falcon-RW (a key for every head, ALiBi, sequential), 7B (one key for all heads, one norm), 40B
+and 180B (keys for groups of heads, two norms), 11B (groups, one norm). With ALiBi, transformers' eager kernel adds the
+distances twice and its sdpa kernel once; scores are those of the kernel that runs.
 """
 
 from interpose.models.table import Family, Projection, Variant

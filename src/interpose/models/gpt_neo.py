@@ -1,4 +1,4 @@
-"""GPT-Neo: separate projections, learned positions, local attention in every other layer, scores that are not scaled."""
+"""GPT-Neo: separate projections, learned positions, scores that are not scaled, local attention in some layers."""
 
 from interpose.models.table import Family
 
