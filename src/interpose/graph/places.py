@@ -3,7 +3,7 @@
 A table of `interpose.models` says it; the engine reads it. Neither knows the other.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
 from interpose.graph.sites import Site
@@ -22,6 +22,7 @@ class Dims:
         neurons: width of the MLP's hidden layer, F.
         vocab: size of the vocabulary, V.
         parallel: attention and MLP read the same stream and are added together.
+        encoder_layers: number of layers of an encoder beside them.
     """
 
     layers: int
@@ -32,6 +33,7 @@ class Dims:
     neurons: int
     vocab: int
     parallel: bool = False
+    encoder_layers: int = field(default=0, repr=False)
 
 
 @dataclass(frozen=True)

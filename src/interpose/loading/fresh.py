@@ -27,7 +27,7 @@ _SIZES = {
     "kv_heads": ("num_key_value_heads", "num_kv_heads"),
     "head_width": ("head_dim",),
     "width": ("hidden_size",),
-    "neurons": ("intermediate_size", "n_inner", "ffn_hidden_size"),
+    "neurons": ("intermediate_size", "n_inner", "ffn_hidden_size", "d_ff"),
     "vocab": ("vocab_size",),
     "positions": ("max_position_embeddings",),
 }
@@ -62,12 +62,12 @@ def stock(family: str, **config: Any) -> Any:
         **config: its settings.
 
     Returns:
-        a transformers model for causal language modelling, in eval mode.
+        a transformers model for language modelling, in eval mode: causal, or from one text to another (T5).
 
     Raises:
         LoadError: there is no such family or no such setting, or the settings do not fit each other.
     """
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
     from transformers.models.auto import CONFIG_MAPPING
 
     kind = _ALIASES.get(family.lower(), family.lower())
@@ -80,7 +80,9 @@ def stock(family: str, **config: Any) -> Any:
         )
     settings = _settings(kind, CONFIG_MAPPING[kind](), config)
     try:
-        network = AutoModelForCausalLM.from_config(CONFIG_MAPPING[kind](**settings))
+        made = CONFIG_MAPPING[kind](**settings)
+        seq2seq = made.is_encoder_decoder and type(made) in AutoModelForSeq2SeqLM._model_mapping
+        network = (AutoModelForSeq2SeqLM if seq2seq else AutoModelForCausalLM).from_config(made)
     except Exception as error:  # transformers checks settings in many places and ways
         raise LoadError(f"No {kind} can be made with {config}: {_first_line(error)}.") from error
     return network.eval()
@@ -96,7 +98,8 @@ def _settings(kind: str, defaults: Any, config: dict[str, Any]) -> dict[str, Any
             names = [*_SIZES, *(found for found in vars(defaults) if not found.startswith("_"))]
             near = get_close_matches(name, names, n=3, cutoff=0.5)
             raise LoadError(f"A {kind} config has no {name!r}." + (f" Nearest: {', '.join(near)}." if near else ""))
-        settings[known or name] = value
+        # Under its own name: T5 derives other settings before it looks at the usual ones.
+        settings[defaults.attribute_map.get(known or name, known or name)] = value
     return settings
 
 

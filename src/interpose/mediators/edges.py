@@ -46,9 +46,15 @@ class Edges(Mediator):
             its stream graph.
 
         Raises:
-            SearchError: the family's key norm spans all heads, so that query heads cannot have keys of their own.
+            SearchError: the family's key norm spans all heads, so that query heads cannot have keys of their own; or
+                cross attention feeds the stream too.
         """
         dims = model.sizes()
+        if model.table().encoder is not None:
+            raise SearchError(
+                "This model's layers are fed by an encoder, through cross attention, whose edges are not counted. "
+                "Units that are places work: Heads(), MLPs(), Streams()."
+            )
         shared = dims.kv_heads < dims.heads
         if shared and model.table().wide_key_norm and not self.grouped:
             raise SearchError(

@@ -71,6 +71,9 @@ class Family:
         attention: where scores are made: in a function of the library's `registry`, or `inline` in the block's forward.
         inner_sum: the attention block and the MLP add the stream to what they return, so that what they add is what
             `out` and `down` return.
+        mid: a module of a layer whose input is the stream before the MLP, where something else than attention and MLP
+            adds to it.
+        encoder: the table of an encoder that feeds these layers, or None.
         variants: where the config says so, other values; all that apply, in this order.
     """
 
@@ -96,6 +99,8 @@ class Family:
     sizes: tuple[tuple[str, str | int], ...] = ()
     attention: Literal["registry", "inline"] = "registry"
     inner_sum: bool = False
+    mid: str | None = None
+    encoder: "Family | None" = None
     variants: tuple[Variant, ...] = ()
 
     def of(self, config: Any) -> "Family | None":
@@ -133,6 +138,7 @@ class Family:
             neurons=size("neurons", "intermediate_size") or 4 * width,
             vocab=size("vocab", "vocab_size"),
             parallel=bool(getattr(config, self.parallel)) if isinstance(self.parallel, str) else self.parallel,
+            encoder_layers=0 if self.encoder is None else self.encoder.dims(config).layers,
         )
 
     def path(self, part: str, layer: int) -> str | None:
@@ -165,8 +171,15 @@ class Family:
         Raises:
             SiteError: the model has no such layer, or blocks of this kind have no such site.
         """
+        if site.in_encoder and self.encoder is not None:
+            return self.encoder._place(site, replace(dims, layers=dims.encoder_layers))
+        if site.in_encoder:
+            raise SiteError(f"There is no {site}: this model has no encoder beside its layers.")
+        return self._place(site, dims)
+
+    def _place(self, site: Site, dims: Dims) -> Place:
         if site.layer is None:
-            module = {"embed": self.embed, "norm.output": self.final_norm, "logits": self.unembed}[site.name]
+            module = {"embed": self.embed, "norm.output": self.final_norm, "logits": self.unembed}[site.local]
             return Place(module, "output")
         if site.layer >= dims.layers:
             raise SiteError(f"There is no {site}: this model has {dims.layers} layers, 0 to {dims.layers - 1}.")
@@ -191,7 +204,8 @@ class Family:
             case "input" | "output":
                 return Place(whole, local)
             case "mid":
-                return Place(added, "output", "mid", also=(("stream", Place(whole, "input")),))
+                summed = Place(added, "output", "mid", also=(("stream", Place(whole, "input")),))
+                return summed if self.mid is None else Place(f"{whole}.{self.mid}", "input")
             case "attn.input" | "mlp.input":
                 return Place(attn if local == "attn.input" else mlp, "input")
             case "attn.q" | "attn.k" | "attn.v":

@@ -84,17 +84,23 @@ class Part:
 
 @final
 class Layers:
-    """The model's layers: `model.layers[3].output`, `len(model.layers)`, `for layer in model.layers`."""
+    """The model's layers: `model.layers[3].output`, `len(model.layers)`, `for layer in model.layers`.
 
-    __slots__ = ("_model",)
+    Args:
+        model: the model.
+        encoder: those of its encoder.
+    """
 
-    def __init__(self, model: "Model") -> None:
+    __slots__ = ("_model", "_prefix")
+
+    def __init__(self, model: "Model", encoder: bool = False) -> None:
         """Hold the model."""
-        self._model = model
+        self._model, self._prefix = model, "encoder." if encoder else ""
 
     def __len__(self) -> int:
         """How many layers there are."""
-        return self._model.sizes().layers
+        sizes = self._model.sizes()
+        return sizes.encoder_layers if self._prefix else sizes.layers
 
     def __getitem__(self, index: Any) -> Part:
         """One layer; negative numbers count from the last."""
@@ -107,9 +113,40 @@ class Layers:
             ) from None
         if not -count <= index < count:
             raise LayerError(
-                f"{user_line()}: there is no layers[{index}]: this model has {count} layers, 0 to {count - 1}."
+                f"{user_line()}: there is no {self._prefix}layers[{index}]: this model has {count} layers, 0 to "
+                f"{count - 1}."
             )
-        return Part(self._model, f"layers.{index % count}.", _LEAVES, _PARTS)
+        return Part(self._model, f"{self._prefix}layers.{index % count}.", _LEAVES, _PARTS)
+
+
+@final
+class Encoder:
+    """An encoder beside the layers: `model.encoder.layers[3].attn.z`, `model.encoder.norm.output`.
+
+    Attributes:
+        layers: its layers, by number.
+        norm: its final norm.
+        embed: the token embedding as it enters its stream [batch, position, width].
+
+    Args:
+        model: the model.
+    """
+
+    __slots__ = ("_model", "layers", "norm")
+
+    def __init__(self, model: "Model") -> None:
+        """Hold the model."""
+        self._model = model
+        self.layers, self.norm = Layers(model, encoder=True), Part(model, "encoder.norm.", ("output",), {})
+
+    @property
+    def embed(self) -> Any:
+        """The value at the site."""
+        return self._model.running().read(Site("encoder.embed"))
+
+    @embed.setter
+    def embed(self, value: Any) -> None:
+        self._model.running().write(Site("encoder.embed"), value)
 
 
 @final

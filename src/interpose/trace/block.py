@@ -65,7 +65,7 @@ class Trace:
         self._run, self._first = run, batch
         self._worlds: dict[str, World] = {}
         self._batches: dict[str, Batch] = {}
-        self._paddings: dict[str, Padding | None] = {}
+        self._paddings: dict[tuple[str, bool], Padding | None] = {}
         self._world: str | None = None
         self._saves: dict[str, Proxy] = {}
         self._held: dict[tuple[Site, str], _Held] = {}
@@ -234,9 +234,10 @@ class Trace:
         origin = value._origin if isinstance(value, Proxy) else None
         if origin is None or origin.site is None or value._shape_of is None:
             return None, index
-        if origin.world not in self._paddings:
-            self._paddings[origin.world] = Padding.of(self._batches[origin.world])
-        return place_index(index, origin.site, self._paddings[origin.world], value._shape_of.shape)
+        decodes = self.model.decodes(origin.site)
+        if (origin.world, decodes) not in self._paddings:
+            self._paddings[origin.world, decodes] = Padding.of(self._batches[origin.world], decodes)
+        return place_index(index, origin.site, self._paddings[origin.world, decodes], value._shape_of.shape)
 
     def find_shape(self, ref: Ref) -> torch.Tensor:
         """The shape of a value that no table tells: the model runs once, without data."""

@@ -11,7 +11,7 @@ from interpose.errors import SiteError, TraceError
 from interpose.graph import Batch, Graph, Site
 from interpose.graph.sites import standard
 from interpose.models import Dims, Family, find
-from interpose.trace.access import Call, Layers, Module, Part, other_name
+from interpose.trace.access import Call, Encoder, Layers, Module, Part, other_name
 from interpose.trace.block import Trace
 from interpose.trace.info import ModelInfo
 from interpose.trace.lines import user_line
@@ -179,6 +179,21 @@ class Model:
         if not self._hash:
             self._hash = hash_of(self.network)
         return self._hash
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder that feeds the layers; its sites are named as theirs.
+
+        Raises:
+            SiteError: there is none.
+        """
+        if self.table().encoder is None:
+            raise SiteError(f"{user_line()}: {self.info.name} has no encoder beside its layers.")
+        return Encoder(self)
+
+    def decodes(self, site: Site) -> bool:
+        """Whether a standard site holds what a decoder was given, and not the tokens that an encoder reads."""
+        return self.family is not None and self.family.encoder is not None and not site.in_encoder
 
     def table(self) -> Family:
         """The architecture's table.

@@ -34,12 +34,12 @@ class Padding:
     right: bool
 
     @classmethod
-    def of(cls, batch: Batch) -> "Padding | None":
-        """How a batch is padded; None where it is not."""
-        mask = batch.kwargs.get("attention_mask")
+    def of(cls, batch: Batch, decoder: bool = False) -> "Padding | None":
+        """How a batch is padded, or what a decoder is given in it; None where it is not."""
+        mask = batch.kwargs.get("decoder_attention_mask" if decoder else "attention_mask")
         if mask is None or mask.ndim != 2 or bool(mask.all()):
             return None
-        counts = batch.padding.to("cpu")
+        counts = (mask.cumsum(-1) == 0).sum(-1).to("cpu")
         return cls(counts, bool(counts.any()), not bool(mask[:, -1].all()))
 
 

@@ -87,10 +87,11 @@ class Shapes:
         if site.part:
             return None
         self._model.table()
-        given = batch.kwargs.get("input_ids", batch.kwargs.get("inputs_embeds"))
+        start = "decoder_" if self._model.decodes(site) else ""
+        given = batch.kwargs.get(f"{start}input_ids", batch.kwargs.get(f"{start}inputs_embeds"))
         if given is None:
             raise TraceError(
-                f"{user_line()}: {site} needs token ids; this world was given "
+                f"{user_line()}: {site} needs {'decoder_input_ids' if start else 'token ids'}; this world was given "
                 f"{sorted(batch.kwargs) or 'positional inputs'}."
             )
         kept = batch.kwargs.get("logits_to_keep", 0)

@@ -49,6 +49,8 @@ def make_batch(model: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -
     if isinstance(only, Batch):
         return Batch(only.args, {**only.kwargs, **_asked(model, kwargs)})
     if isinstance(only, str) or (isinstance(only, list | tuple) and only and all(isinstance(t, str) for t in only)):
+        if model.family is not None and model.family.encoder is not None:
+            return _two_texts_batch(model, inputs, {})
         batch = model.tokens(only)
         return Batch(batch.args, {**batch.kwargs, **_asked(model, kwargs)})
     if isinstance(only, Mapping):
@@ -60,6 +62,8 @@ def make_batch(model: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -
 
 def _language_batch(model: Any, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Batch:
     only = inputs[0] if len(inputs) == 1 else None
+    if model.family.encoder is not None:
+        return _two_texts_batch(model, inputs, kwargs)
     if isinstance(only, torch.Tensor) and not only.is_floating_point() and only.ndim in (1, 2) and only.numel():
         return _with_mask({**kwargs, "input_ids": only if only.ndim == 2 else only[None]})
     if not inputs and isinstance(kwargs.get("input_ids"), torch.Tensor):
@@ -71,6 +75,16 @@ def _language_batch(model: Any, inputs: tuple[Any, ...], kwargs: dict[str, Any])
         f"{user_line()}: {model.info.name} takes a prompt, a list of prompts, or token ids [batch, position]; it "
         f"was given {given}."
     )
+
+
+def _two_texts_batch(model: Any, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Batch:
+    starts = ("decoder_input_ids", "decoder_inputs_embeds", "labels")
+    if inputs or not any(isinstance(kwargs.get(name), torch.Tensor) for name in starts):
+        raise TraceError(
+            f"{user_line()}: {model.info.name} reads one text and writes another. Give both by name: input_ids=..., "
+            "attention_mask=..., decoder_input_ids=..."
+        )
+    return Batch(kwargs={"use_cache": False, **kwargs})
 
 
 def _described(value: Any) -> str:
