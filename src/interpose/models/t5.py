@@ -7,11 +7,26 @@ reads, is `input` + `attn.output` + what cross attention adds. That has no stand
 what the final norm gives (`config.scale_decoder_outputs`) before the logits. T5EncoderModel has no table.
 """
 
-from dataclasses import replace
-
 from interpose.models.table import Family, Projection, Variant
 
-_DECODER = Family(
+_ENCODER = Family(
+    model_types=("t5",),
+    layers="encoder.block",
+    embed="encoder.embed_tokens",
+    final_norm="encoder.final_layer_norm",
+    attn="layer.0.SelfAttention",
+    attn_norm="layer.0.layer_norm",
+    mlp="layer.1.DenseReluDense",
+    mlp_norm="layer.1.layer_norm",
+    mid="layer.1",
+    query=Projection("q"),
+    key=Projection("k"),
+    value=Projection("v"),
+    out="o",
+    down="wo",
+    sizes=(("neurons", "d_ff"), ("head_width", "d_kv")),
+)
+FAMILY = Family(
     model_types=("t5",),
     layers="decoder.block",
     embed="decoder.embed_tokens",
@@ -27,15 +42,6 @@ _DECODER = Family(
     out="o",
     down="wo",
     sizes=(("layers", "num_decoder_layers"), ("neurons", "d_ff"), ("head_width", "d_kv")),
+    encoder=_ENCODER,
+    variants=(Variant({"is_encoder_decoder": False}, None),),
 )
-_ENCODER = replace(
-    _DECODER,
-    layers="encoder.block",
-    embed="encoder.embed_tokens",
-    final_norm="encoder.final_layer_norm",
-    mlp="layer.1.DenseReluDense",
-    mlp_norm="layer.1.layer_norm",
-    mid="layer.1",
-    sizes=(("neurons", "d_ff"), ("head_width", "d_kv")),
-)
-FAMILY = replace(_DECODER, encoder=_ENCODER, variants=(Variant({"is_encoder_decoder": False}, None),))
