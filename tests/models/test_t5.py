@@ -248,6 +248,24 @@ def test_the_encoder_s_sites_are_named_as_the_layers_are(model: ip.Model) -> Non
     assert float(z.abs().max()) == 0
 
 
+@pytest.mark.parametrize("kind", ["mt5", "umt5"])
+def test_its_multilingual_relatives_have_the_same_sites(kind: str) -> None:
+    torch.manual_seed(0)
+    model = ip.build(kind, **SIZES)
+    with model.trace(**EVEN):
+        at = [
+            getattr(layer.attn, name).save() for layer in (model.layers[2], model.encoder.layers[1]) for name in "qkvz"
+        ]
+        layer, added = model.layers[2], model.module(cross(2)).output[0].save()
+        stream = [layer.input.save(), layer.attn.output.save(), layer.mid.save(), layer.mlp.output.save()]
+        output, logits = layer.output.save(), model.logits.save()
+    with torch.no_grad():
+        assert torch.equal(logits, model.network(**EVEN).logits)
+    assert [x.shape for x in at] == [*[(2, 5, 4, 7)] * 4, *[(2, 7, 4, 7)] * 4]
+    assert off(stream[0] + stream[1] + added, stream[2]) < 2e-6
+    assert off(stream[2] + stream[3], output) < 2e-6
+
+
 def test_an_encoder_by_itself_works_by_path() -> None:
     from transformers import T5EncoderModel
 

@@ -1,4 +1,4 @@
-"""T5: an encoder reads one text, a decoder writes another; relative position biases, scores that are not scaled.
+"""T5, mT5, umT5: an encoder reads one text, a decoder writes another; biases by distance, scores that are not scaled.
 
 `model.layers` are the decoder's, `model.encoder.layers` the encoder's; both have every standard site, the embeddings
 and final norms too. Cross attention lies between a decoder layer's attention and its MLP, so `mid`, what the MLP's norm
@@ -10,7 +10,7 @@ what the final norm gives (`config.scale_decoder_outputs`) before the logits. T5
 from interpose.models.table import Family, Projection, Variant
 
 _ENCODER = Family(
-    model_types=("t5",),
+    model_types=("t5", "mt5", "umt5"),
     layers="encoder.block",
     embed="encoder.embed_tokens",
     final_norm="encoder.final_layer_norm",
@@ -27,7 +27,7 @@ _ENCODER = Family(
     sizes=(("neurons", "d_ff"), ("head_width", "d_kv")),
 )
 FAMILY = Family(
-    model_types=("t5",),
+    model_types=("t5", "mt5", "umt5"),
     layers="decoder.block",
     embed="decoder.embed_tokens",
     final_norm="decoder.final_layer_norm",
