@@ -37,6 +37,28 @@ def test_products_of_the_block_s_own_are_not_taken_for_the_module_s(inline: ip.M
     torch.testing.assert_close(mixed, (by_hand @ by_hand.mT).softmax(-1) @ by_hand)
 
 
+@pytest.mark.parametrize("batch", ["even", "padded"], indirect=True)
+def test_gpt_neo_s_sums_hold_and_its_windows_hide_what_is_beyond(batch: Any, make: Any, read: Any) -> None:
+    model = make("gpt_neo")
+    at = read(model, batch)
+    with torch.no_grad():
+        given = ip.Batch.of_tokens(batch["input_ids"], batch.get("attention_mask", torch.ones_like(batch["input_ids"])))
+        assert torch.equal(at["logits"], model.network(**given.kwargs).logits)
+    beyond = torch.ones(9, 9, dtype=torch.bool).tril(-4)
+    for layer in range(3):
+        here = {name.removeprefix(f"layers.{layer}."): value for name, value in at.items()}
+        torch.testing.assert_close(here["input"] + here["attn.output"], here["mid"])
+        torch.testing.assert_close(here["mid"] + here["mlp.output"], here["output"])
+        mixed = here["attn.pattern"] @ here["attn.value"]
+        torch.testing.assert_close(mixed.transpose(1, 2), here["attn.z"])
+        bias = model.network.transformer.h[layer].attn.attention.out_proj.bias
+        torch.testing.assert_close(here["attn.result"].sum(2) + bias.detach(), here["attn.output"])
+        products = (here["attn.query"] @ here["attn.key"].mT)[here["attn.scores"] > -1e30]
+        torch.testing.assert_close(here["attn.scores"][here["attn.scores"] > -1e30], products)
+        seen = float(here["attn.pattern"][1, :, beyond].abs().max())
+        assert seen > 0 if layer == 1 else seen == 0
+
+
 def test_the_derivative_by_a_pattern_is_that_by_z_against_the_values(inline: ip.Model, ids: torch.Tensor) -> None:
     attn, dims = inline.layers[1].attn, inline.sizes()
     with inline.trace(ids):

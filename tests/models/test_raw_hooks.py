@@ -142,14 +142,12 @@ BY_HAND: dict[str, dict[str, Raw]] = {
     "gemma3": {**separate("model.layers.1", 2), **POST},
     "olmo2": {**separate("model.layers.1", 2), **POST},
     "gptj": fused(_H1, f"{_H1}.attn", GPTJ, apart),
-    "gpt_neo": fused(_H1, f"{_H1}.attn.attention", {**GPTJ, "down": "c_proj"}, apart),
     "bloom": {
         **fused(_H1, f"{_H1}.self_attention", BLOOM, woven),
         "layers.1.attn.output": Raw(f"{_H1}.self_attention.dense"),  # the blocks add the stream themselves
         "layers.1.mlp.output": Raw(f"{_H1}.mlp.dense_4h_to_h"),
     },
     "falcon-grouped": fused(_H1, f"{_H1}.self_attention", FALCON, partial(grouped, shared=2)),
-    "falcon-rw": fused(_H1, f"{_H1}.self_attention", FALCON, woven),
 }
 CASES = [(variant, site) for variant, sites in BY_HAND.items() for site in sites]
 INDICES: list[Index] = [
@@ -170,7 +168,7 @@ FORMS = [
     (*case, form)
     for number, case in enumerate(CASES)
     for form in range(len(INDICES))
-    if case[0] not in ("gptj", "gpt_neo", "bloom", "falcon-rw")
+    if case[0] not in ("gptj", "bloom")
     if case[1] in EVERYWHERE or form == number % len(INDICES)
 ]
 

@@ -57,7 +57,7 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "falcon-grouped": ("falcon", {"new_decoder_architecture": True, "num_kv_heads": 2, "bias": True, **_FALCON}),
     "falcon-rw": ("falcon", {"multi_query": False, "parallel_attn": False, "alibi": True, "bias": True, **_FALCON}),
 }
-VARIANTS = tuple(name for name in CONFIGS if name != "olmo2-shared")
+VARIANTS = tuple(name for name in CONFIGS if name not in ("olmo2-shared", "gpt_neo", "falcon-rw"))
 
 
 def build(variant: str, dtype: torch.dtype = torch.float32) -> ip.Model:

@@ -85,6 +85,22 @@ def test_random_circuits_are_those_run_by_hand(variant: str, make: Make, pairs: 
     assert torch.pdist(expected).min() > 100 * tolerance(model, pairs)
 
 
+@pytest.mark.parametrize("variant", ["gpt_neo", "falcon-rw"], indirect=True)
+def test_a_random_circuit_of_the_other_families_is_the_one_run_by_hand(
+    variant: str, make: Make, even: Pairs, by_hand: Circuits
+) -> None:
+    model = make(variant)
+    patching = EdgePatching(model, even)
+    masks = torch.rand(2, patching.graph.n_edges, generator=torch.Generator().manual_seed(5)) < 0.7
+    masks = torch.cat([masks, ends(patching.graph.n_edges)])
+    found = torch.stack(list(patching(masks)))
+    expected = by_hand(variant, model, even, masks, patching.graph.edges)
+    assert (found - expected).abs().max() <= tolerance(model, even)
+    clean = behaviour(model, even)
+    assert (found[2] - clean["clean"]).abs().max() <= tolerance(model, even)
+    assert (found[3] - clean["corrupt"]).abs().max() <= tolerance(model, even)
+
+
 @pytest.mark.parametrize("variant", ["neox", "llama"], indirect=True)
 @pytest.mark.parametrize("block", [1, 3])
 def test_sources_that_do_not_fit_into_one_block_are_summed_over_several(
