@@ -1,6 +1,6 @@
 # Paths here are relative, so that a checkout may lie under a path with a space in it. `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs system clean lock
+.PHONY: help setup demo test check docs bench system clean lock
 
 BIN := .venv/bin
 
@@ -35,6 +35,10 @@ check: setup    ## format, lint, import contracts, types, docs
 docs: setup    ## build the documentation into site/
 	$(BIN)/mkdocs build --strict
 
+bench: setup    ## what a run costs, beside other libraries in an environment of their own: about ten minutes
+	@sh scripts/peers.sh
+	.venv-peers/bin/python benchmarks/engine.py
+
 system:  ## install from Debian what some tests use: a browser and a font
 	@sh scripts/system.sh
 
@@ -42,5 +46,5 @@ lock: setup    ## write requirements.lock again, with the newest versions that f
 	$(BIN)/python scripts/lock.py --upgrade
 
 clean:   ## remove the environment, the built documentation and all caches; results in out/ stay
-	rm -rf .venv site dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-peers site dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -17,7 +17,7 @@ import interpose as ip
 model = ip.load("smollm2-135m-instruct")
 prompt = "The Eiffel Tower is in the city of"
 ids = model.tokenizer(prompt)["input_ids"]
-paris, rome = model.tokens([" Paris", " Rome"]).kwargs["input_ids"][:, -1]
+paris, rome = model.tokens([" Paris", " Rome"]).ids[:, -1]
 
 with model.trace(prompt):
     logits = model.logits[0, -1]

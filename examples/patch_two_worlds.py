@@ -18,7 +18,7 @@ import interpose as ip
 model = ip.load("smollm2-135m-instruct")
 clean = "When John and Mary went to the store, John gave a drink to"
 corrupt = "When John and Mary went to the store, Mary gave a drink to"
-mary, john = model.tokens([" Mary", " John"]).kwargs["input_ids"][:, -1]
+mary, john = model.tokens([" Mary", " John"]).ids[:, -1]
 
 with model.trace(corrupt):
     logits = model.logits[0, -1]

@@ -4,7 +4,8 @@
     .venv/bin/python scripts/lock.py --upgrade   after bringing it to the newest versions that fit; torch stays as it is
     .venv/bin/python scripts/lock.py --check     only say whether the lock is what the first would write
 
-Packages that come with a CUDA build of torch are left out: torch is installed first and brings its own.
+Packages that come with a CUDA build of torch are left out: torch is installed first and brings its own. So is the extra
+`peers`: other libraries, which `make bench` installs into an environment of its own.
 """
 
 import argparse
@@ -23,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LOCK = ROOT / "requirements.lock"
 PYTHONS = ("3.11", "3.12", "3.13")
 WITH_TORCH = re.compile(r"nvidia-|cuda-|triton")
+APART = "peers"
 HEADER = """\
 # Every version that was tested, for Python 3.11 and later. `make setup` installs torch first, on its own, so that the
 # CPU build is taken where one is at hand; this file then holds it in place. Written by scripts/lock.py.
@@ -75,7 +77,8 @@ def lock_text() -> str:
 
 def _declared() -> Iterator[Requirement]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    for group in (project["dependencies"], *project["optional-dependencies"].values()):
+    extras = project["optional-dependencies"]
+    for group in (project["dependencies"], *(extras[name] for name in extras if name != APART)):
         yield from map(Requirement, group)
 
 

@@ -1,51 +1,65 @@
-"""Write what the demo found into README.md, between its two marks; the same result gives the same text.
+"""Write what was measured into README.md, each between its two marks; the same result gives the same text.
 
-.venv/bin/python scripts/readme.py [out/demo/result.json [README.md]]
+.venv/bin/python scripts/readme.py [out/demo/result.json [README.md]]                   what the demo found
+.venv/bin/python scripts/readme.py --cost [benchmarks/results/engine.json [README.md]]  what a run costs
 """
 
+import json
 import re
 import sys
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from interpose.errors import InterposeError
 from interpose.report import Result, story, words
 
-BEGIN, END = "<!-- demo:begin -->", "<!-- demo:end -->"
+DEMO, COST = "demo", "cost"
 AREAS = (("cpr", "CPR, higher is better"), ("cmd", "CMD, 0 is best"))
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Rewrite the block.
+    """Rewrite a block.
 
     Args:
-        arguments: the result's path and the page's; each may be left out.
+        arguments: `--cost` for the costs, then the result's path and the page's; each may be left out.
 
     Returns:
         the exit code: 0 done, 1 where a file or a mark is missing.
     """
-    result_path, page = map(Path, [*arguments, *["out/demo/result.json", "README.md"][len(arguments) :]])
+    given = [argument for argument in arguments if argument != "--cost"]
+    name, default = (
+        (COST, "benchmarks/results/engine.json") if len(given) < len(arguments) else (DEMO, "out/demo/result.json")
+    )
+    result_path, page = map(Path, [*given, *[default, "README.md"][len(given) :]])
     try:
-        made = block(Result.load(result_path))
-        page.write_text(filled(page, made), encoding="utf-8")
+        made = costs(_measured(result_path)) if name == COST else block(Result.load(result_path))
+        page.write_text(filled(page, made, name), encoding="utf-8")
     except InterposeError as error:
         print(f"readme: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def filled(page: Path, made: str) -> str:
+def filled(page: Path, made: str, name: str = DEMO) -> str:
     """A page's text with a new block.
+
+    Args:
+        page: the page.
+        made: the block.
+        name: which block.
 
     Raises:
         InterposeError: there is no such page, or it has not one pair of marks.
     """
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
     if not page.is_file():
         raise InterposeError(f"There is no file {page}. Run this in the checkout, or name the page.")
-    before, *rest = re.split(f"{re.escape(BEGIN)}|{re.escape(END)}", page.read_text(encoding="utf-8"))
+    before, *rest = re.split(f"{re.escape(begin)}|{re.escape(end)}", page.read_text(encoding="utf-8"))
     if len(rest) != 2:
-        raise InterposeError(f"{page} has no lines {BEGIN} and {END}, one of each, to write between.")
-    return f"{before}{BEGIN}\n{made}\n{END}{rest[1]}"
+        raise InterposeError(f"{page} has no lines {begin} and {end}, one of each, to write between.")
+    return f"{before}{begin}\n{made}\n{end}{rest[1]}"
 
 
 def block(result: Result) -> str:
@@ -98,6 +112,89 @@ def _cost(result: Result) -> str:
         f"It took {words.duration(sum(result.timings.values()))} ({stages}) and at most "
         f"{words.memory(result.peak_memory_bytes)} of memory, on {result.machine}. Made on "
         f"{result.created:%Y-%m-%d} by `{result.command}` with seed {result.seed}."
+    )
+
+
+def costs(measured: dict[str, Any]) -> str:
+    """What the README says of what a run costs, as Markdown.
+
+    Args:
+        measured: what `benchmarks/engine.py` wrote.
+    """
+    parts = [_cost_table(measured), _left_out(measured), _small_costs(measured), _made(measured)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _measured(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise InterposeError(f"There are no measurements at {path}. `make bench` makes them.")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _cost_table(measured: dict[str, Any]) -> str:
+    tables = measured["tables"]
+    names = dict.fromkeys(row["name"] for table in tables for row in table["rows"] if "ratio" in row)
+    cells: dict[str, list[str]] = {name: [] for name in names}
+    for table in tables:
+        rows = {row["name"]: row for row in table["rows"]}
+        for name in names:
+            cells[name].append(_cell(rows.get(name, {})))
+    head = ["", *(f"{table['model']['name']}, {table['task']}" for table in tables)]
+    return _table(head, [[_named(name, measured["versions"]), *found] for name, found in cells.items()])
+
+
+def _cell(row: dict[str, Any]) -> str:
+    if "ratio" not in row:
+        return ""
+    ratio = row["ratio"]
+    time = f"{row['milliseconds']:.3g} ms"
+    if ratio["low"] == ratio["high"] == 1:
+        return time
+    return f"{ratio['median']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]"
+
+
+def _named(name: str, versions: dict[str, str]) -> str:
+    """A contender with its version, where a distribution has its name."""
+    version = versions.get(name.lower().split(",")[0].replace("transformerlens", "transformer-lens"))
+    return f"{name} {version}" if version and version != "absent" else name
+
+
+def _left_out(measured: dict[str, Any]) -> str:
+    reasons = {row["name"]: row["reason"] for table in measured["tables"] for row in table["rows"] if "reason" in row}
+    return "\n".join(f"Not timed: {name} ({reason})." for name, reason in reasons.items())
+
+
+def _small_costs(measured: dict[str, Any]) -> str:
+    rows = {name: row["median"] for name, row in measured["identities"]["rows"].items()}
+    number = measured["identities"]["modules"]
+    bare, alone = rows["bare call"], rows["replay, output only"]
+    said = (
+        f"On {number} modules that do nothing, a replay adds {alone - bare:.0f} µs by itself and "
+        f"{(rows['replay, 48 reads'] - alone) / number:.1f} µs for each value that is read; a raw hook "
+        f"takes {(rows['48 raw hooks'] - bare) / number:.1f} µs."
+    )
+    if "nnsight, empty" in rows:
+        empty = rows["nnsight, empty"]
+        said += f" nnsight: {empty - bare:.0f} µs and {(rows['nnsight, 48 reads'] - empty) / number:.1f} µs."
+    for each in measured["plain"]:
+        ratio = each["rows"]["interpose, with-block"]["ratio"]
+        said += (
+            f" A plain call of a network that interpose has wrapped and run takes {ratio['median']:.2f} "
+            f"[{ratio['low']:.2f}, {ratio['high']:.2f}] of the time of one that it has never seen."
+        )
+    missed = [aim for aim in measured["aims"] if not aim["holds"]]
+    failed = "; ".join(f"{aim['aim']}: {aim['found']:.2f}, at most {aim['limit']:.2f}" for aim in missed)
+    return f"{said} Of {len(measured['aims'])} aims {len(measured['aims']) - len(missed)} are met" + (
+        f". Not met: {failed}." if missed else "."
+    )
+
+
+def _made(measured: dict[str, Any]) -> str:
+    versions, when = measured["versions"], datetime.fromisoformat(measured["created"])
+    return (
+        f"Median CPU milliseconds of a call for raw hooks; for the others the median of the ratios to raw hooks in "
+        f"{measured['pairs']} rounds, with its 95 % bootstrap interval. {measured['machine']}, {measured['threads']} "
+        f"thread, torch {versions['torch']}, transformers {versions['transformers']}; {when:%Y-%m-%d}."
     )
 
 

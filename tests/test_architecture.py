@@ -68,7 +68,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("place", {"methods/bad.py": "def run():\n    from interpose.engine import plan"}),
         ("place", {"tasks/bad.py": "import interpose.client", "client/__init__.py": ""}),
         ("torch", {"graph/bad.py": "def run():\n    import torch"}),
-        ("torch", {"wire.py": "import torch"}),
+        ("torch", {"wire/bad.py": "import torch"}),
         ("libraries", {"tasks/bad.py": "from transformers import AutoTokenizer"}),
         ("library", {"report/bad.py": "import interpose.studies", "studies/__init__.py": ""}),
         ("studies", {"studies/a.py": "import interpose.studies.b", "studies/b.py": "", "studies/__init__.py": ""}),

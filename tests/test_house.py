@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
 PINNED = dict(line.split("==") for line in LOCK.splitlines() if not line.startswith("#"))
-TARGETS = ["help", "setup", "demo", "test", "check", "docs", "system", "lock", "clean"]
+TARGETS = ["help", "setup", "demo", "test", "check", "docs", "bench", "system", "lock", "clean"]
 
 
 def test_the_lock_pins_every_line_and_names_no_address() -> None:
@@ -34,10 +34,15 @@ def test_the_lock_holds_torch_in_place_and_brings_no_cuda() -> None:
 def test_the_lock_fits_every_range_of_the_project() -> None:
     declared = [
         *PROJECT["dependencies"],
-        *(need for extra in PROJECT["optional-dependencies"].values() for need in extra),
+        *(need for name, extra in PROJECT["optional-dependencies"].items() if name != "peers" for need in extra),
     ]
     for requirement in map(Requirement, declared):
         assert requirement.specifier.contains(PINNED[canonicalize_name(requirement.name)]), requirement
+
+
+def test_the_lock_holds_no_library_that_is_only_compared_with() -> None:
+    peers = [canonicalize_name(Requirement(need).name) for need in PROJECT["optional-dependencies"]["peers"]]
+    assert peers and not set(peers) & set(PINNED)
 
 
 def test_the_project_takes_torch_for_cuda_too() -> None:
@@ -92,7 +97,7 @@ def test_the_main_job_and_the_tests_set_themselves_up(checkout: Path) -> None:
 
 @pytest.mark.needs("make")
 def test_clean_removes_what_was_made_and_keeps_results(checkout: Path) -> None:
-    for name in (".venv/bin", "site", "src/__pycache__", "out/demo"):
+    for name in (".venv/bin", ".venv-peers/bin", "site", "src/__pycache__", "out/demo"):
         (checkout / name).mkdir(parents=True)
     assert make(checkout, "clean").returncode == 0
     assert sorted(path.name for path in checkout.iterdir()) == ["Makefile", "out", "scripts", "src"]

@@ -28,7 +28,7 @@ from interpose.report import Result
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
-PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 WHOLE = os.environ.get("INTERPOSE_WHOLE") == "1"
 
 FENCE = re.compile(

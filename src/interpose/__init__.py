@@ -15,6 +15,8 @@ _NAMES = {
     "build": "interpose.loading",
     "grad": "interpose.trace",
     "Model": "interpose.trace",
+    "Edit": "interpose.trace",
+    "Activations": "interpose.trace",
     "Batch": "interpose.graph",
     "Feed": "interpose.graph",
     "Graph": "interpose.graph",

@@ -11,6 +11,6 @@ from interpose.graph import Batch as Batch, Feed as Feed, Graph as Graph
 from interpose.loading import build as build, load as load, wrap as wrap
 from interpose.search import Circuit as Circuit, Scores as Scores
 from interpose.tasks.base import Pairs as Pairs, pairs as pairs
-from interpose.trace import Model as Model, grad as grad
+from interpose.trace import Activations as Activations, Edit as Edit, Model as Model, grad as grad
 
 __version__: str

@@ -8,6 +8,7 @@
     ├── RunError              the network failed, or a site was never reached, while running
     ├── LoadError             a model could not be loaded
     │   └── DownloadError     its file could not be fetched, or is not the one that was pinned
+    ├── DataError             a data set of activations that cannot be written, continued or read
     ├── TaskError             counterfactual pairs that cannot be made or do not align
     ├── SearchError           a method, mediator or score used where it does not apply
     └── UsageError            the command line was used wrongly (exit code 2)
@@ -46,6 +47,10 @@ class LoadError(InterposeError):
 
 class DownloadError(LoadError):
     """A file could not be fetched, or is not the one that was pinned."""
+
+
+class DataError(InterposeError):
+    """A data set of activations cannot be written, continued or read."""
 
 
 class TaskError(InterposeError):

@@ -10,7 +10,8 @@ import torch
 import interpose as ip
 from interpose.errors import GraphError, SiteError
 from interpose.graph import Graph, Site, World
-from interpose.graph.nodes import Dots, Dtype, Op, Read, Ref, Save, Slice, Write, references
+from interpose.graph.arguments import Dots, Dtype, Ref, Slice
+from interpose.graph.nodes import Op, Read, Save, Write, references
 from interpose.graph.sites import LAYER_SITES, MODEL_SITES, NNTERP, TRANSFORMER_LENS, standard
 
 H = Site("layers.1.output")

@@ -9,7 +9,7 @@ import torch
 from interpose.errors import SiteError
 from interpose.loading import attention, fresh
 
-FAMILIES = ("gpt2", "gpt_neox", "llama", "gemma3_text", "olmo2")
+FAMILIES = ("gpt2", "gpt_neox", "llama", "gemma3_text", "olmo2", "phi3", "opt")
 SIZES = {"layers": 2, "width": 32, "heads": 4, "neurons": 48, "vocab": 50, "pad_token_id": 0}
 
 
@@ -69,7 +69,7 @@ def test_what_the_function_returns_is_used_and_the_original_is_not_touched(famil
 
     attention.TransformersAttention().install(twin, nothing)
     stream = torch.randn(1, 3, 32)
-    projections = [name for name, _ in twin.named_modules() if name in ("c_proj", "dense", "o_proj")]
+    projections = [name for name, _ in twin.named_modules() if name in ("c_proj", "dense", "o_proj", "out_proj")]
     bias = getattr(twin.get_submodule(projections[0]), "bias", None)
 
     swap(network, path, twin)

@@ -23,8 +23,8 @@ def model() -> ip.Model:
 
 
 def test_it_knows_the_capital_of_france(model: ip.Model) -> None:
-    batch = model.tokens("The capital of France is")
-    ids = model.network.generate(batch.kwargs["input_ids"], max_new_tokens=8, do_sample=False)
+    tokens = model.tokens("The capital of France is")
+    ids = model.network.generate(tokens.ids, max_new_tokens=8, do_sample=False)
     assert "Paris" in model.tokenizer.decode(ids[0])
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModel
 
 import interpose as ip
 from interpose.errors import LoadError
@@ -31,6 +32,23 @@ def test_a_folder_gives_the_network_that_was_saved(saved: Path) -> None:
     assert model.tokenizer is None
     assert not model.network.training
     assert not any(parameter.requires_grad for parameter in model.network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("family", "kind"),
+    [("bert", "BertForMaskedLM"), ("vit", "ViTForImageClassification"), ("opt", "OPTForCausalLM")],
+)
+@pytest.mark.parametrize("bare", [False, True])
+def test_a_folder_gives_the_kind_of_network_that_was_saved(family: str, kind: str, bare: bool, tmp_path: Path) -> None:
+    sizes = {} if family == "vit" else {"vocab": 50, "pad_token_id": 0}
+    network = fresh.stock(family, layers=2, width=16, heads=2, neurons=24, **sizes)
+    assert type(network).__name__ == kind
+    network = AutoModel.from_config(network.config).eval() if bare else network
+    network.save_pretrained(tmp_path / "saved")
+    model = ip.load(tmp_path / "saved")
+    assert type(model.network) is type(network)
+    assert all(torch.equal(weight, network.state_dict()[name]) for name, weight in model.network.state_dict().items())
+    assert model.dims == ip.wrap(network).dims
 
 
 def test_a_relative_folder_and_a_number_type(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

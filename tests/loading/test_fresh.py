@@ -12,7 +12,23 @@ from interpose.loading import fresh
 SIZES = {"layers": 2, "width": 32, "heads": 4, "head_width": 8, "kv_heads": 4, "neurons": 48, "vocab": 50}
 
 
-@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "llama", "gemma3_text", "olmo2"])
+FAMILIES = [
+    "gpt2",
+    "gpt_neox",
+    "llama",
+    "gemma3_text",
+    "olmo2",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "gemma2",
+    "phi3",
+    "opt",
+    "bert",
+]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_one_set_of_size_names_works_for_every_family(family: str) -> None:
     model = ip.build(family, **SIZES, positions=16, pad_token_id=0)
     assert model.info.source == "build"
@@ -45,6 +61,16 @@ def test_families_with_settings_of_their_own(family: str) -> None:
     assert type(model.network).__name__.endswith("ForConditionalGeneration" if family == "t5" else "ForCausalLM")
 
 
+def test_a_model_of_images_has_classes_for_words() -> None:
+    model = ip.build("vit", **SIZES, image_size=8, patch_size=4, num_channels=1)
+    assert type(model.network).__name__ == "ViTForImageClassification"
+    dims = model.dims
+    assert dims is not None
+    assert {name: getattr(dims, name) for name in SIZES} == SIZES
+    with torch.no_grad():
+        assert model.network(torch.zeros(1, 1, 8, 8)).logits.shape == (1, 50)
+
+
 def test_the_config_may_use_the_family_s_own_names() -> None:
     network = fresh.stock("gpt2", n_layer=1, n_embd=16, n_head=2, vocab_size=20, activation_function="relu")
     assert len(network.transformer.h) == 1
@@ -62,7 +88,14 @@ def test_the_caller_s_seed_decides_the_weights() -> None:
 
 @pytest.mark.parametrize(
     ("alias", "kind"),
-    [("pythia", "gpt_neox"), ("GPT-2", "gpt2"), ("gemma3", "gemma3_text"), ("OLMo-2", "olmo2"), ("Llama", "llama")],
+    [
+        ("pythia", "gpt_neox"),
+        ("GPT-2", "gpt2"),
+        ("gemma3", "gemma3_text"),
+        ("OLMo-2", "olmo2"),
+        ("Llama", "llama"),
+        ("Phi-3", "phi3"),
+    ],
 )
 def test_friendly_names(alias: str, kind: str) -> None:
     network = fresh.stock(alias, layers=1, width=16, heads=2, head_width=8, vocab=20, pad_token_id=0)
@@ -78,7 +111,7 @@ def test_friendly_names(alias: str, kind: str) -> None:
         ("gpt2", {"heads": 4, "kv_heads": 2}, "A gpt2 config has no 'kv_heads'."),
         ("gpt2", {"width": 30, "heads": 4, "head_width": 8}, "A gpt2 config has no 'head_width'."),
         ("gpt2", {"width": 30, "heads": 4, "layers": 1, "vocab": 20}, "No gpt2 can be made with {'width': 30"),
-        ("vit", {"layers": 1}, "No vit can be made with {'layers': 1}: Unrecognized configuration class"),
+        ("clip", {}, "No clip can be made with {}: Unrecognized configuration class"),
     ],
 )
 def test_what_cannot_be_made_is_said(family: str, config: dict[str, Any], text: str) -> None:

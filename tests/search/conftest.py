@@ -56,8 +56,26 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "falcon": ("falcon", _FALCON),
     "falcon-grouped": ("falcon", {"new_decoder_architecture": True, "num_kv_heads": 2, "bias": True, **_FALCON}),
     "falcon-rw": ("falcon", {"multi_query": False, "parallel_attn": False, "alibi": True, "bias": True, **_FALCON}),
+    "gemma2": (
+        "gemma2",
+        {**_COMMON, **_WINDOWED, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0},
+    ),
+    "phi3": ("phi3", {"num_key_value_heads": HEADS, **_COMMON}),
+    "phi3-shared": ("phi3", {"num_key_value_heads": 2, **_COMMON}),
+    "opt": (
+        "opt",
+        {
+            "hidden_size": WIDTH,
+            "num_hidden_layers": LAYERS,
+            "num_attention_heads": HEADS,
+            "ffn_dim": 40,
+            "word_embed_proj_dim": 16,
+            "max_position_embeddings": 32,
+            **_SHARED,
+        },
+    ),
 }
-VARIANTS = tuple(name for name in CONFIGS if name not in ("olmo2-shared", "gpt_neo", "falcon-rw"))
+VARIANTS = tuple(name for name in CONFIGS if not name.endswith("-shared") and name not in ("gpt_neo", "falcon-rw"))
 
 
 def build(variant: str, dtype: torch.dtype = torch.float32) -> ip.Model:
@@ -150,7 +168,8 @@ class Parts:
     out: str
     attn_post: str | None = None
     mlp_post: str | None = None
-    positions: str | None = None
+    after_embed: str | None = None
+    before_words: str | None = None
     parallel: bool = False
     inline: bool = False
 
@@ -161,35 +180,36 @@ _IN, _MID = "input_layernorm", "post_attention_layernorm"
 _AFTER = {"attn_post": "post_attention_layernorm", "mlp_post": "post_feedforward_layernorm"}
 _H = "transformer.h"
 _INLINE = {"inline": True}
-_BLOOM = (_H, "transformer.word_embeddings_layernorm", "transformer.ln_f", "self_attention")
-_FALCONS = (_H, "transformer.word_embeddings", "transformer.ln_f", "self_attention")
+_BLOOM = (_H, "transformer.word_embeddings", "transformer.ln_f", "self_attention")
+_NORMED = "transformer.word_embeddings_layernorm"
 PARTS = {
     "gptj": Parts(
         _H, "transformer.wte", "transformer.ln_f", "attn", "ln_1", "ln_1", "out_proj", parallel=True, **_INLINE
     ),
     "gpt_neo": Parts(
-        _H,
-        "transformer.wte",
-        "transformer.ln_f",
-        "attn.attention",
-        "ln_1",
-        "ln_2",
-        "out_proj",
-        positions="wpe",
-        **_INLINE,
+        _H, "transformer.wte", "transformer.ln_f", "attn.attention", "ln_1", "ln_2", "out_proj", **_INLINE
     ),
-    "bloom": Parts(*_BLOOM, _IN, _MID, "dense", **_INLINE),
-    "falcon": Parts(*_FALCONS, _IN, _IN, "dense", parallel=True, **_INLINE),
-    "falcon-grouped": Parts(*_FALCONS, "ln_attn", "ln_mlp", "dense", parallel=True, **_INLINE),
-    "falcon-rw": Parts(*_FALCONS, _IN, _MID, "dense", **_INLINE),
-    "gpt2": Parts(
-        "transformer.h", "transformer.wte", "transformer.ln_f", "attn", "ln_1", "ln_2", "c_proj", positions="wpe"
-    ),
+    "bloom": Parts(*_BLOOM, _IN, _MID, "dense", after_embed=_NORMED, **_INLINE),
+    "falcon": Parts(*_BLOOM, _IN, _IN, "dense", parallel=True, **_INLINE),
+    "falcon-grouped": Parts(*_BLOOM, "ln_attn", "ln_mlp", "dense", parallel=True, **_INLINE),
+    "falcon-rw": Parts(*_BLOOM, _IN, _MID, "dense", **_INLINE),
+    "gpt2": Parts("transformer.h", "transformer.wte", "transformer.ln_f", "attn", "ln_1", "ln_2", "c_proj"),
     "neox": Parts(*_NEOX, _IN, _MID, "dense", parallel=True),
     "neox-sequential": Parts(*_NEOX, _IN, _MID, "dense"),
     "llama": Parts(*_LLAMA, _IN, _MID, "o_proj"),
     "gemma3": Parts(*_LLAMA, _IN, "pre_feedforward_layernorm", "o_proj", **_AFTER),
     "olmo2": Parts(*_LLAMA, None, None, "o_proj", **_AFTER),
+    "gemma2": Parts(*_LLAMA, _IN, "pre_feedforward_layernorm", "o_proj", **_AFTER),
+    "phi3": Parts(*_LLAMA, _IN, _MID, "o_proj"),
+    "opt": Parts(
+        *(f"model.decoder.{name}" for name in ("layers", "embed_tokens", "final_layer_norm")),
+        "self_attn",
+        "self_attn_layer_norm",
+        "final_layer_norm",
+        "out_proj",
+        after_embed="model.decoder.project_in",
+        before_words="model.decoder.project_out",
+    ),
 }
 
 Sources = dict[str, Tensor]
@@ -221,9 +241,13 @@ def _projections(variant: str, attn: Any) -> list[tuple[Tensor, Tensor]]:
     elif variant.startswith(("neox", "bloom")):
         weights = attn.query_key_value.weight.view(HEADS, 3, -1, WIDTH).unbind(1)
         biases = attn.query_key_value.bias.view(HEADS, 3, -1).unbind(1)
-    else:
-        weights = [attn.q_proj.weight, attn.k_proj.weight, attn.v_proj.weight]
+    elif variant == "phi3":
+        weights = attn.qkv_proj.weight.split(WIDTH)
         biases = [torch.zeros(len(weight), dtype=weight.dtype) for weight in weights]
+    else:
+        made = [attn.q_proj, attn.k_proj, attn.v_proj]
+        weights = [module.weight for module in made]
+        biases = [torch.zeros_like(each.weight[:, 0]) if each.bias is None else each.bias for each in made]
     rows = []
     for weight, bias in zip(weights, biases, strict=True):
         weight = weight.reshape(-1, attn.head_dim if hasattr(attn, "head_dim") else attn.head_size, WIDTH)
@@ -292,6 +316,8 @@ def _attend(attn: Any, query: Tensor, key: Tensor, value: Tensor, given: Mapping
         )
     query, key = (_rotated(x, given.get("position_embeddings")) for x in (query, key))
     scores = torch.einsum("bphd,bqhd->bhpq", query, key) * (getattr(attn, "scaling", None) or query.shape[-1] ** -0.5)
+    if cap := getattr(attn, "attn_logit_softcapping", None):
+        scores = cap * torch.tanh(scores / cap)
     length, mask = scores.shape[-1], given.get("attention_mask")
     sees = torch.ones(length, length, dtype=torch.bool).tril() if mask is None else mask
     sees = sees if sees.dtype == torch.bool else sees == 0
@@ -325,11 +351,12 @@ class Split:
         parts = PARTS[self.variant]
         stock = _stock(self.network, parts, batch)
         if embed is None:
-            embed = self.network.get_input_embeddings()(batch["input_ids"])
-            embed = self.network.get_submodule(parts.embed)(embed) if self.variant == "bloom" else embed
+            embed = self._through(parts.after_embed, self.network.get_submodule(parts.embed)(batch["input_ids"]))
         self.now = {"input": embed}
-        if parts.positions:
+        if self.variant in ("gpt2", "gpt_neo"):
             self.rest = self.network.transformer.wpe(batch["position_ids"])
+        elif self.variant == "opt":  # its table of positions starts with two that are not used
+            self.rest = self.network.model.decoder.embed_positions.weight[batch["position_ids"] + 2]
         for number, layer in enumerate(self.network.get_submodule(parts.layers)):
             if parts.parallel:
                 mlp = self._mlp(number, layer, parts)
@@ -339,7 +366,12 @@ class Split:
                 self._heads(number, layer, parts, stock[number])
                 self.now[f"m{number}"] = self._mlp(number, layer, parts)
         final = self.network.get_submodule(parts.norm)(self._stream("logits"))
-        return self.network.get_output_embeddings()(final[:, -1])
+        logits = self.network.get_output_embeddings()(self._through(parts.before_words, final[:, -1]))
+        cap = getattr(self.network.config, "final_logit_softcapping", None)
+        return cap * torch.tanh(logits / cap) if cap else logits
+
+    def _through(self, path: str | None, value: Tensor) -> Tensor:
+        return value if path is None else self.network.get_submodule(path)(value)
 
     def _stream(self, reader: str) -> Tensor:
         given = [self.corrupt[u] if f"{u}->{reader}" in self.cut else now for u, now in self.now.items()]
@@ -361,8 +393,8 @@ class Split:
         wrote = torch.einsum("bphd,hdm->bphm", z, matrix)
         if parts.attn_post:
             post, total = layer.get_submodule(parts.attn_post), wrote.sum(2)
-            gain = post.weight + 1 if self.variant == "gemma3" else post.weight
-            eps = post.eps if self.variant == "gemma3" else post.variance_epsilon
+            gain = post.weight + 1 if self.variant.startswith("gemma") else post.weight
+            eps = post.eps if self.variant.startswith("gemma") else post.variance_epsilon
             wrote = wrote * (gain * total.pow(2).mean(-1, keepdim=True).add(eps).rsqrt()).unsqueeze(2)
         self.now |= {f"a{number}.h{h}": wrote[:, :, h] for h in range(HEADS)}
         if getattr(out, "bias", None) is not None:
@@ -370,7 +402,12 @@ class Split:
 
     def _mlp(self, number: int, layer: Any, parts: Parts) -> Tensor:
         read = self._read(f"m{number}", layer, parts.mlp_norm)
-        wrote = layer.mlp(read, torch.zeros_like(read)) if self.variant == "bloom" else layer.mlp(read)
+        if self.variant == "bloom":
+            wrote = layer.mlp(read, torch.zeros_like(read))
+        elif self.variant == "opt":
+            wrote = layer.fc2(layer.activation_fn(layer.fc1(read)))
+        else:
+            wrote = layer.mlp(read)
         return layer.get_submodule(parts.mlp_post)(wrote) if parts.mlp_post else wrote
 
 

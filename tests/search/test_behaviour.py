@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -52,3 +53,22 @@ def test_pairs_that_do_not_differ_are_refused(even: Pairs) -> None:
     with pytest.raises(SearchError) as failure:
         first_difference(replace(even, corrupt_tokens=even.clean_tokens))
     assert str(failure.value) == "No clean prompt differs from its corrupt one, so there is nothing to search for."
+
+
+@pytest.mark.parametrize(
+    ("family", "config"),
+    [("opt", {"do_layer_norm_before": False}), ("gemma2", {"final_logit_softcapping": 0.1, "kv_heads": 2})],
+)
+def test_it_is_that_of_the_logits_also_without_a_last_norm_and_behind_a_cap(
+    family: str, config: dict[str, Any], even: Pairs
+) -> None:
+    torch.manual_seed(0)
+    model = ip.build(family, layers=2, heads=4, width=16, neurons=24, vocab=50, pad_token_id=0, **config)
+    found = behaviour(model, even)
+    rows = torch.arange(len(even))
+    for side, batch in (("clean", even.clean_batch()), ("corrupt", even.corrupt_batch())):
+        with torch.no_grad():
+            logits = model.network(**batch.kwargs).logits[:, -1]
+        expected = logits[rows, even.answers] - logits[rows, even.wrong]
+        assert (found[side] - expected).abs().max() < 1e-6
+        assert expected.abs().min() > 1e-5

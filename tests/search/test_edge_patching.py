@@ -159,13 +159,21 @@ def test_a_grouped_edge_is_the_edges_of_all_heads_that_share_its_key(variant: st
     assert (found - expected).abs().max() <= tolerance(model, pairs)
 
 
-def test_keys_that_are_normed_together_can_be_cut_only_together(make: Make, pairs: Pairs) -> None:
-    model = make("olmo2-shared")
+@pytest.mark.parametrize(
+    ("shared", "why"),
+    [
+        ("olmo2-shared", "norms all keys together"),
+        ("phi3-shared", "cuts keys and values out of one projection at fixed places"),
+    ],
+)
+def test_keys_that_cannot_be_told_apart_can_be_cut_only_together(
+    shared: str, why: str, make: Make, pairs: Pairs
+) -> None:
+    model = make(shared)
     with pytest.raises(SearchError) as failure:
         EdgePatching(model, pairs)
     assert str(failure.value) == (
-        "This model's key norm spans all key heads at once, so query heads that share a key cannot be cut apart. "
-        "Write Edges(grouped=True)."
+        f"This family {why}, so query heads that share a key cannot be cut apart. Write Edges(grouped=True)."
     )
     patching = EdgePatching(model, pairs, Edges(grouped=True))
     whole, nothing = patching(ends(patching.graph.n_edges))

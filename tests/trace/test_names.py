@@ -56,7 +56,7 @@ def test_names_of_other_libraries_are_written_too(model: ip.Model, ids: torch.Te
 def test_what_an_editor_completes() -> None:
     torch.manual_seed(0)
     model = ip.build("gpt2", layers=2, width=8, heads=2, vocab=11, bos_token_id=0, eos_token_id=0)
-    assert dir(model.layers[0]) == ["attn", "input", "mid", "mlp", "output"]
+    assert dir(model.layers[0]) == ["attn", "input", "mid", "mlp", "output", "skip"]
     assert "pattern" in dir(model.layers[0].attn)
     assert dir(model.norm) == ["output"]
     assert repr(model.layers[1].attn) == "<layers.1.attn of gpt2>"

@@ -27,12 +27,12 @@ def near(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 
 def test_prompts_are_padded_on_the_left_with_their_positions(model: ip.Model) -> None:
-    batch = model.tokens(PROMPTS)
+    batch = model.tokens(PROMPTS).batch
     assert batch.kwargs["input_ids"].shape == (3, 6)
     assert batch.kwargs["attention_mask"].tolist()[0] == [0, 0, 0, 1, 1, 1]
     assert batch.kwargs["position_ids"].tolist()[0] == [0, 0, 0, 0, 1, 2]
     assert batch.padding.tolist() == [3, 0, 1]
-    assert model.tokens("the cat sat").kwargs["input_ids"].shape == (1, 3)
+    assert model.tokens("the cat sat").ids.shape == (1, 3)
 
 
 def test_a_padded_batch_gives_the_logits_of_each_prompt_alone(model: ip.Model) -> None:
@@ -139,7 +139,7 @@ def test_what_would_differ_in_length_by_row_is_refused(model: ip.Model) -> None:
 
 
 def test_a_mask_over_rows_and_positions_is_taken_as_it_is(model: ip.Model) -> None:
-    mask = model.tokens(PROMPTS).kwargs["attention_mask"].bool()
+    mask = model.tokens(PROMPTS).mask
     with model.trace(PROMPTS):
         tokens = model.layers[1].output[mask].save()
         model.layers[1].output[mask] = 0
@@ -167,7 +167,7 @@ def test_a_hole_in_the_mask_is_no_padding(model: ip.Model) -> None:
 
 @pytest.mark.parametrize("given", ["mapping", "batch", "keyword", "one row"])
 def test_tokens_are_given_in_several_ways(model: ip.Model, given: str) -> None:
-    batch = model.tokens(PROMPTS)
+    batch = model.tokens(PROMPTS).batch
     ids, mask = batch.kwargs["input_ids"], batch.kwargs["attention_mask"]
     with model.trace(PROMPTS):
         expected = model.logits.save()

@@ -136,10 +136,10 @@ def test_worlds_that_wait_for_each_other_are_refused(model: ip.Model, ids: torch
             late = model.layers[2].output
         with t.world("c", ids):
             pass
-        t._world = "a"  # as if one could go back into a closed world
+        t.worlds.open = "a"  # as if one could go back into a closed world
         model.layers[1].output = late
         model.logits.save()
-        t._world = None
+        t.worlds.open = None
 
 
 def test_a_value_cannot_be_written_before_it_exists(model: ip.Model, ids: torch.Tensor) -> None:

@@ -23,8 +23,9 @@ from interpose.metrics.cmd import cmd
 from interpose.metrics.cpr import cpr
 from interpose.metrics.faithfulness import faithfulness
 from interpose.models.stream import StreamGraph
-from interpose.search.scores import Scores, same_units
+from interpose.search.scores import Scores
 from interpose.search.selection import prune, ranking
+from interpose.search.units import same_units
 
 Evaluate = Callable[[Tensor], Iterable[Tensor]]
 """Takes Bool[circuits, edges]; gives, circuit by circuit, Float[examples]: the metric of each example when only those

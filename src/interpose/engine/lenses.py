@@ -5,7 +5,7 @@ with the standard tensor changed from `old` to `new`. Where a site is not stored
 `put` adds the difference, so that writing back what was read changes no bit.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -24,8 +24,8 @@ class Run(Protocol):
         """What was captured at another place, earlier in this call."""
         ...
 
-    def weight(self, path: str) -> Tensor:
-        """A parameter of the network."""
+    def matrix(self, place: Place, given: Tensor) -> Tensor:
+        """What the output projection of a place multiplies its input by, given such an input [input, output]."""
         ...
 
 
@@ -60,11 +60,18 @@ def lens(place: Place) -> Lens:
         case "heads":
             return Lens.of(lambda raw: raw.unflatten(-1, (heads, -1)), lambda _, new: new.flatten(-2))
         case "blocks":
-            return Lens.of(lambda raw: raw.chunk(3, -1)[part].unflatten(-1, (heads, -1)), _paste_block(part))
+            assert place.dims is not None
+            cut = place.dims.blocks
+            return Lens.of(lambda raw: raw.split(cut, -1)[part].unflatten(-1, (heads, -1)), _paste_block(cut, part))
         case "fused":
             return Lens.of(lambda raw: raw.unflatten(-1, (heads, 3, -1))[..., part, :], _paste_fused(heads, part))
         case "groups":
             return Lens.of(lambda raw: _cut_groups(raw, place)[part], _paste_groups(place))
+        case "rows":
+            stream = dict(place.also)["stream"]
+            return Lens(lambda raw, run: _by_row(raw, run.beside(stream)), lambda raw, _, new: new.reshape(raw.shape))
+        case "logits":
+            return Lens.of(_logits, lambda raw, new: type(raw)(**{**raw, "logits": new}))
         case "mid":
             stream = dict(place.also)["stream"]
             return Lens(lambda raw, run: run.beside(stream) + first(raw), lambda raw, old, new: _add(raw, new - old))
@@ -91,9 +98,28 @@ def _add(raw: Any, difference: Tensor) -> Any:
     return replace_first(raw, first(raw) + difference)
 
 
-def _paste_block(part: int) -> Callable[[Any, Any], Tensor]:
+def _by_row(raw: Tensor, stream: Tensor) -> Tensor:
+    return raw.reshape(*stream.shape[:2], -1)
+
+
+def _logits(raw: Any) -> Tensor:
+    """What a network of transformers returns as `logits`."""
+    if isinstance(raw, Mapping):
+        return raw["logits"]
+    raise RunError(
+        f"The logits are taken from what the network returns, and it returned a {type(raw).__name__} in place of a "
+        "structure with names. Leave return_dict=False out."
+    )
+
+
+def _paste_block(blocks: tuple[int, ...], part: int) -> Callable[[Any, Any], Tensor]:
     def paste(raw: Tensor, new: Tensor) -> Tensor:
-        parts = list(raw.chunk(3, -1))
+        parts = list(raw.split(blocks, -1))
+        if new.flatten(-2).shape != parts[part].shape:
+            raise ValueError(  # the runner says after which write
+                f"queries, keys and values come out of one projection with {blocks} numbers each, and a value of "
+                f"shape {tuple(new.shape)} does not fit there; write attn.key or attn.value"
+            )
         parts[part] = new.flatten(-2)
         return torch.cat(parts, -1)
 
@@ -137,8 +163,8 @@ def _get_result(place: Place) -> Callable[[Any, Run], Tensor]:
     also = dict(place.also)
 
     def get(raw: Any, run: Run) -> Tensor:
-        z, matrix = run.beside(also["z"]), run.weight(f"{place.weight}.weight")
-        matrix = matrix if place.transposed else matrix.T
+        z = run.beside(also["z"])
+        matrix = run.matrix(place, z.flatten(2))
         result = torch.einsum("bphd,hdm->bphm", z, matrix.unflatten(0, (z.shape[2], -1)))
         if "before" not in also:
             return result

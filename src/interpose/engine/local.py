@@ -40,7 +40,11 @@ class LocalBackend:
     @property
     def device(self) -> torch.device:
         """Where the network's first parameter is."""
-        return next((weight.device for weight in self._weights()), torch.device("cpu"))
+        for part in self._owners:
+            for weight in part._parameters.values():
+                if weight is not None:
+                    return weight.device
+        return torch.device("cpu")
 
     @property
     def dtype(self) -> torch.dtype:
@@ -90,6 +94,6 @@ class LocalBackend:
     def _check_modules(self, plan: Plan) -> None:
         known = dict(self.network.named_modules(remove_duplicate=False))
         for world in plan.worlds:
-            for module, _ in [*world.taps, *world.captures]:
+            for module in sorted(world.modules):
                 if module not in known:
                     raise SiteError(f"The model has no module at {module!r}. {self.nearest(module)}")

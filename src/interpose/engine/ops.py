@@ -6,21 +6,20 @@ from typing import Any
 import torch
 
 from interpose.errors import GraphError
+from interpose.graph.arguments import Dots, Dtype, Ref, Slice
 from interpose.graph.nodes import (
+    Apply,
     Call,
     Constant,
-    Dots,
-    Dtype,
     Input,
+    Log,
     Node,
     Op,
-    Ref,
     Save,
-    Slice,
     Weight,
     references,
 )
-from interpose.graph.ops import NETWORK, OPS
+from interpose.graph.ops import DTYPES as NUMBER_TYPES, NETWORK, OPS
 
 
 def getitem(base: Any, where: Any) -> Any:
@@ -71,13 +70,7 @@ _OURS: dict[str, Callable[..., Any]] = {
 FUNCTIONS: dict[str, Callable[..., Any]] = {name: _OURS.get(name) or _bind(name) for name in OPS}
 """What runs for each name."""
 
-DTYPES: dict[str, torch.dtype] = {
-    str(dtype).removeprefix("torch."): dtype
-    for dtype in (
-        *(torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.bool),
-        *(torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.complex64, torch.complex128),
-    )
-}
+DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in NUMBER_TYPES}
 """Number types by name."""
 
 _FRESH = frozenset(
@@ -127,7 +120,7 @@ def evaluator(node: Node) -> Callable[[Any], Any] | None:
         node: any node.
 
     Returns:
-        a function of the run; None for reads, writes and gradients, which happen elsewhere.
+        a function of the run; None for reads, writes, skips and gradients, which happen elsewhere.
     """
     match node:
         case Op():
@@ -139,8 +132,13 @@ def evaluator(node: Node) -> Callable[[Any], Any] | None:
         case Call(module=path):
             args = resolver(node.args)
             return lambda run: run.call(path, args(run.get))
+        case Apply(function=function):
+            args = resolver(node.args)
+            return lambda run: function(*args(run.get))
         case Save(name=name, value=Ref(index=index)):
             return lambda run: run.save(name, index)
+        case Log(label=label, value=Ref(index=index)):
+            return lambda run: run.log(label, index)
         case Weight(path=path):
             return lambda run: run.weight(path)
         case Constant(ref=name) | Input(name=name):

@@ -4,70 +4,19 @@ Compiling finds which nodes are needed, in which order the worlds run, and, for 
 what happens there in program order. A plan holds no tensor and is replayed with any feed.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Set as AbstractSet
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from interpose.engine.lenses import Lens, lens
+from interpose.engine.needs import ancestors, detached, named_sites, needed_nodes, steps_of, tainted, world_order
 from interpose.engine.ops import evaluator
+from interpose.engine.world_plan import Where, WorldPlan, world_plan
 from interpose.errors import GraphError
-from interpose.graph.nodes import Gradient, Graph, Op, Read, Save, Weight, World, Write, references
+from interpose.graph.arguments import Steps
+from interpose.graph.nodes import Apply, Gradient, Graph, Log, Read, Save, Skip, Write, references
 from interpose.graph.places import Dims, Place, Table
-from interpose.graph.sites import Site
-
-Anchor = tuple[str, str]
-"""A module's path and the side of it that is tapped: input, inputs, output, attention or inline."""
-
-_STAGES = {"result": 0, "mid": 2, "scores": 3, "pattern": 4}
-"""What is made of another tensor of a module comes before it, or after; all other forms are that tensor itself."""
-
-
-@dataclass(frozen=True)
-class Tap:
-    """What happens at one site of one world, in one go.
-
-    Attributes:
-        site: the site.
-        place: where it lives; a form of `raw` is the module's own value.
-        lens: how the site's value is found there.
-        steps: its reads and writes in program order: the node's index, and the write (None for a read).
-        number: counts the sites of the world.
-    """
-
-    site: Site
-    place: Place
-    lens: Lens
-    steps: tuple[tuple[int, Write | None], ...]
-    number: int
-
-
-@dataclass(frozen=True)
-class WorldPlan:
-    """What happens in one call of the model.
-
-    Attributes:
-        world: the world.
-        sites: every site that must be reached.
-        taps: for each tapped side of a module, its sites.
-        captures: values wanted at other places by the forms `mid` and `result`.
-        wanted: how many taps want each of them.
-        stoppable: nothing after the last tap is needed, and every tap is known to run once.
-        gradients: the call is part of a derivative.
-    """
-
-    world: World
-    sites: tuple[Site, ...]
-    taps: dict[Anchor, tuple[Tap, ...]]
-    captures: dict[Anchor, tuple[Place, ...]]
-    wanted: dict[Place, int]
-    stoppable: bool
-    gradients: bool
-
-    @property
-    def name(self) -> str:
-        """The world's name."""
-        return self.world.name
+from interpose.graph.sites import NEW_TOKENS, Site
 
 
 @dataclass(frozen=True)
@@ -86,6 +35,10 @@ class Plan:
         tainted: the targets and everything that rests on one of them; only these are made with derivatives.
         derivatives: for each differentiated number, the gradients asked of it.
         higher: gradients that another differentiated number rests on.
+        needed: the nodes that count.
+        where: where the graph's sites live.
+        stepped: the needed nodes that have one value a step of a generation.
+        effects: something is said or called while it runs, so that it must not be run twice.
     """
 
     graph: Graph
@@ -99,18 +52,36 @@ class Plan:
     tainted: frozenset[int]
     derivatives: dict[int, tuple[int, ...]] = field(default_factory=dict)
     higher: frozenset[int] = frozenset()
+    needed: frozenset[int] = frozenset()
+    where: Where = field(default_factory=lambda: Where({}))
+    stepped: dict[int, Steps] = field(default_factory=dict)
+    effects: bool = False
 
     def __str__(self) -> str:
         """What will run, in order."""
-        lines = []
+        lines: list[str] = []
         for world in self.worlds:
-            note = " with gradients" if world.gradients else ""
-            lines.append(
-                f'forward pass "{world.name}"{note}' + (", stops after the last site" if world.stoppable else "")
-            )
-            for (module, side), taps in world.taps.items():
-                lines += [f"  {module or 'the model'} ({side}): {tap.site}" for tap in taps]
+            spans = self.spans(world.name)
+            lines += [f'generation "{world.name}"'] if spans else [str(world)]
+            for steps in spans:
+                here = [i for i in self.needed if getattr(self.graph.nodes[i], "steps", None) == steps]
+                lines += [
+                    f" at {steps}:",
+                    *str(world_plan(self.graph, world.name, here, self.where, False)).split("\n")[1:],
+                ]
         return "\n".join(lines)
+
+    def at_step(self, world: WorldPlan, step: int) -> WorldPlan:
+        """What of a world happens at one step of a generation."""
+        nodes = [i for i in self.needed if step in (getattr(self.graph.nodes[i], "steps", None) or ())]
+        here = world_plan(self.graph, world.name, nodes, self.where, gradients=False)
+        return replace(here, stoppable=here.stops)  # the rest of the network chooses the next token
+
+    def spans(self, world: str) -> dict[Steps, str]:
+        """All steps that a world names, each with the first line that names it."""
+        nodes = [self.graph.nodes[i] for i in sorted(self.needed)]
+        found = [node for node in nodes if getattr(node, "world", None) == world and getattr(node, "steps", None)]
+        return {node.steps: node.at for node in reversed(found)}  # type: ignore[attr-defined]
 
 
 def compile_graph(graph: Graph, family: Table | None, dims: Dims | None) -> Plan:
@@ -129,7 +100,7 @@ def compile_graph(graph: Graph, family: Table | None, dims: Dims | None) -> Plan
         GraphError: worlds wait for each other.
     """
     depends = [tuple(dict.fromkeys(ref.index for ref in references(node))) for node in graph.nodes]
-    needed = _needed(graph, depends)
+    needed = needed_nodes(graph, depends)
     uses: dict[int, list[int]] = defaultdict(list)
     for index in sorted(needed):
         for used in depends[index]:
@@ -138,142 +109,53 @@ def compile_graph(graph: Graph, family: Table | None, dims: Dims | None) -> Plan
     derivatives: dict[int, list[int]] = defaultdict(list)
     for index, node in gradients.items():
         derivatives[node.of.index].append(index)
-    order = _world_order(graph, needed, depends)
+    order = world_order(graph, needed, depends)
     targets = frozenset(node.wrt.index for node in gradients.values())
-    detached = _detached(graph)
-    higher = frozenset(i for i in gradients if i in _ancestors(derivatives, depends, stop=detached))
-    ends = detached | {i for i in gradients if i not in higher}
-    tainted, differentiated = _tainted(graph, targets, ends, needed, depends)
-    places = {site: place_of(site, family, dims) for site in _sites(graph, needed)}
+    cut = detached(graph)
+    higher = frozenset(i for i in gradients if i in ancestors(derivatives, depends, stop=cut))
+    ends = cut | {i for i in gradients if i not in higher}
+    rests, differentiated = tainted(graph, targets, ends, needed, depends)
+    stepped = {index: steps for index, steps in steps_of(graph, depends).items() if index in needed}
+    where = _where(graph, needed, family, dims, _kept(graph, uses, targets | set(derivatives) | set(stepped)))
+    evaluators = tuple(evaluator(node) for node in graph.nodes)
     return Plan(
         graph=graph,
-        worlds=tuple(_world_plan(graph, name, needed, places, name in differentiated) for name in order),
-        sources=tuple(i for i in sorted(needed) if not depends[i] and not isinstance(graph.nodes[i], Read)),
+        worlds=tuple(world_plan(graph, name, needed, where, name in differentiated) for name in order),
+        sources=tuple(i for i in sorted(needed) if not depends[i] and evaluators[i] is not None),
         depends=tuple(depends),
         uses=tuple(tuple(uses[index]) for index in range(len(graph.nodes))),
         waits=tuple(len(used) for used in depends),
-        evaluators=tuple(evaluator(node) for node in graph.nodes),
+        evaluators=evaluators,
         targets=targets,
-        tainted=tainted,
+        tainted=rests,
         derivatives={of: tuple(indices) for of, indices in derivatives.items()},
         higher=higher,
+        needed=frozenset(needed),
+        where=where,
+        stepped=stepped,
+        effects=any(isinstance(graph.nodes[index], Log | Apply) for index in needed),
     )
 
 
-def _needed(graph: Graph, depends: list[tuple[int, ...]]) -> set[int]:
-    """Saves, all they rest on, and every write of a world that something needed reads."""
-    writes: dict[str, list[int]] = defaultdict(list)
-    for index, node in enumerate(graph.nodes):
-        if isinstance(node, Write):
-            writes[node.world].append(index)
-    needed: set[int] = set()
-    stack = [index for index, node in enumerate(graph.nodes) if isinstance(node, Save)]
-    while stack:
-        index = stack.pop()
-        if index in needed:
-            continue
-        needed.add(index)
-        stack.extend(depends[index])
-        node = graph.nodes[index]
-        if isinstance(node, Read):
-            stack.extend(writes[node.world])
-    return needed
-
-
-def _ancestors(starts: Iterable[int], depends: list[tuple[int, ...]], stop: frozenset[int] = frozenset()) -> set[int]:
-    """The nodes that some nodes rest on, themselves included; what lies above one in `stop` does not count."""
-    found: set[int] = set()
-    stack = list(starts)
-    while stack:
-        index = stack.pop()
-        if index not in found:
-            found.add(index)
-            if index not in stop:
-                stack.extend(depends[index])
+def _kept(graph: Graph, uses: Mapping[int, list[int]], others: AbstractSet[int]) -> dict[int, tuple[str, ...]]:
+    """The reads of which nothing is wanted but to be saved, with the names."""
+    found = {}
+    for index, users in uses.items():
+        saves = [node.name for user in users if isinstance(node := graph.nodes[user], Save)]
+        if isinstance(graph.nodes[index], Read) and len(saves) == len(users) and index not in others:
+            found[index] = tuple(saves)
     return found
 
 
-def _detached(graph: Graph) -> frozenset[int]:
-    return frozenset(i for i, node in enumerate(graph.nodes) if isinstance(node, Op) and node.name == "detach")
-
-
-def _sites(graph: Graph, needed: set[int]) -> Iterable[Site]:
-    """The sites in the order in which they are first named, so that errors are about the first."""
-    return dict.fromkeys(node.site for i in sorted(needed) if isinstance(node := graph.nodes[i], Read | Write))
-
-
-def _tainted(
-    graph: Graph, targets: frozenset[int], ends: frozenset[int], needed: set[int], depends: list[tuple[int, ...]]
-) -> tuple[frozenset[int], set[str]]:
-    """What rests on a target, not only through one of `ends`: nodes, and the worlds that must run with derivatives."""
-    nodes: set[int] = set(targets)
-    by_weight = any(isinstance(graph.nodes[index], Weight) for index in targets)
-    worlds = {world.name for world in graph.worlds} if by_weight else set()
-    while True:
-        before = len(nodes), len(worlds)
-        for index in sorted(needed):
-            node = graph.nodes[index]
-            above = not nodes.isdisjoint(depends[index]) and index not in ends
-            if above or (isinstance(node, Read) and node.world in worlds):
-                nodes.add(index)
-            if index in nodes and isinstance(node, Read | Write):
-                worlds.add(node.world)
-        if before == (len(nodes), len(worlds)):
-            return frozenset(nodes), worlds
-
-
-def _world_order(graph: Graph, needed: set[int], depends: list[tuple[int, ...]]) -> list[str]:
-    waits: dict[str, set[str]] = {}
-    for world in graph.worlds:
-        touched = [i for i in needed if isinstance(node := graph.nodes[i], Read | Write) and node.world == world.name]
-        if touched:
-            sources = _ancestors([i for i in touched if isinstance(graph.nodes[i], Write)], depends)
-            waits[world.name] = {node.world for i in sources if isinstance(node := graph.nodes[i], Read)} - {world.name}
-    order: list[str] = []
-    while len(order) < len(waits):
-        ready = [name for name in waits if name not in order and waits[name] <= set(order)]
-        if not ready:
-            stuck = [name for name in waits if name not in order]
-            raise GraphError(
-                f"The worlds {stuck} wait for each other: each writes a value that is read in the other. "
-                "A world runs once, whole; open one more world for the second half."
-            )
-        order += ready
-    return order
-
-
-def _world_plan(graph: Graph, name: str, needed: set[int], places: dict[Site, Place], gradients: bool) -> WorldPlan:
-    taps: dict[Anchor, list[Tap]] = defaultdict(list)
-    captures: dict[Anchor, list[Place]] = defaultdict(list)
-    numbers: dict[Site, int] = {}
-    for index, node in enumerate(graph.nodes):
-        if index not in needed or not isinstance(node, Read | Write) or node.world != name:
-            continue
-        place, found = places[node.site], taps[places[node.site].module, places[node.site].side]
-        step = (index, node if isinstance(node, Write) else None)
-        number = numbers.setdefault(node.site, len(numbers))
-        if found and found[-1].site == node.site:
-            found[-1] = Tap(node.site, place, found[-1].lens, (*found[-1].steps, step), number)
-        else:
-            found.append(Tap(node.site, place, lens(place), (step,), number))
-        if place.kernel and isinstance(node, Write):
-            taps[place.kernel] += []
-        for _, other in place.also:
-            if other not in captures[other.module, other.side]:
-                captures[other.module, other.side].append(other)
-    return WorldPlan(
-        world=next(world for world in graph.worlds if world.name == name),
-        sites=tuple(numbers),
-        taps={anchor: tuple(sorted(found, key=_stage)) for anchor, found in taps.items()},
-        captures={anchor: tuple(found) for anchor, found in captures.items()},
-        wanted=Counter(other for found in taps.values() for tap in found for _, other in tap.place.also),
-        stoppable=all(not site.part or site.call is not None for site in numbers),
-        gradients=gradients,
-    )
-
-
-def _stage(tap: Tap) -> int:
-    return _STAGES.get(tap.place.form, 1)
+def _where(
+    graph: Graph, needed: set[int], family: Table | None, dims: Dims | None, kept: dict[int, tuple[str, ...]]
+) -> Where:
+    places = {
+        site: place_of(site, family, dims)
+        for site in named_sites(graph, needed, Read, Write)
+        if site.part or site.name != NEW_TOKENS
+    }
+    return Where(places, {site: skipped(site, family, dims) for site in named_sites(graph, needed, Skip)}, kept)
 
 
 def place_of(site: Site, family: Table | None, dims: Dims | None) -> Place:
@@ -290,3 +172,16 @@ def place_of(site: Site, family: Table | None, dims: Dims | None) -> Place:
             'Reach its parts by path: model.module("path.of.module").output.'
         )
     return family.place(site, dims)
+
+
+def skipped(site: Site, family: Table | None, dims: Dims | None) -> tuple[tuple[str, str], ...]:
+    """The modules that are left out where a site is given without running what makes it, each with its form.
+
+    Raises:
+        GraphError: a standard name on a model without a table, or a site that no module makes by itself.
+    """
+    if site.part:
+        return ((site.name, "whole"),)
+    place_of(site, family, dims)
+    assert family is not None
+    return family.skips(site)

@@ -1,19 +1,36 @@
 """A plan on a network: kept views for its worlds, and one run after another through them."""
 
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from typing import Any, final
 
 import torch
 
 from interpose.engine.attention import Attention
-from interpose.engine.plan import Plan, WorldPlan
+from interpose.engine.generation import Continuation, even_cache
+from interpose.engine.memory import with_advice
+from interpose.engine.plan import Plan
+from interpose.engine.saved import Overwritten
+from interpose.engine.structures import copied, moved
 from interpose.engine.taps import TappedView
-from interpose.engine.values import Overwritten, Values, copied
+from interpose.engine.values import Values
 from interpose.engine.world import World
+from interpose.engine.world_plan import WorldPlan
 from interpose.errors import InterposeError, RunError
+from interpose.graph.arguments import Steps
 from interpose.graph.feed import Batch, Feed
+from interpose.graph.nodes import Read
+from interpose.graph.sites import NEW_TOKENS
 
 _KEPT_VIEWS = 4
+
+
+@dataclass
+class _Pass:
+    """What happens in a forward pass, and the views made for it that no run uses now."""
+
+    plan: WorldPlan
+    idle: list[TappedView] = field(default_factory=list)
 
 
 @final
@@ -32,9 +49,12 @@ class Runner:
     def __init__(self, plan: Plan, network: torch.nn.Module, attention: Attention | None) -> None:
         """Make no view before the first run."""
         self.plan, self._network, self._attention = plan, network, attention
-        self._idle: list[list[TappedView]] = [[] for _ in plan.worlds]
-        # What is known to work in place is run with copies; what is found to is run again.
-        self._copies = any(getattr(part, "inplace", False) is True for part in network.modules())
+        self._passes = {world.name: _Pass(world) for world in plan.worlds}
+        self._spans = {world.name: plan.spans(world.name) for world in plan.worlds}
+        self._step_passes: dict[tuple[str, frozenset[Steps]], _Pass] = {}
+        # What is known to work in place is run with copies; what is found to is run again, unless that would be seen.
+        in_place = any(getattr(part, "inplace", False) is True for part in network.modules())
+        self._copies = in_place or plan.effects
         self._checkpointed = [part for part in network.modules() if hasattr(part, "gradient_checkpointing")]
 
     def run(self, feed: Feed, device: torch.device) -> dict[str, Any]:
@@ -71,49 +91,110 @@ class Runner:
                 return self._attempt(feed, device)
 
     def _attempt(self, feed: Feed, device: torch.device) -> dict[str, Any]:
+        try:
+            return self._once(feed, device)
+        except InterposeError as error:
+            # Where in the engine it was raised says nothing of the user's program; what failed below is the cause.
+            raise with_advice(error).with_traceback(None) from error.__cause__
+        except torch.OutOfMemoryError as error:  # while inputs were brought to the device
+            raise with_advice(RunError(f"{self.plan.worlds[0].world.at}: {error}"), error) from error
+
+    def _once(self, feed: Feed, device: torch.device) -> dict[str, Any]:
         values = Values(self.plan, feed, self._network, device, self._copies)
         with torch.no_grad():
             values.start()
-        for number, world in enumerate(self.plan.worlds):
+        for world in self.plan.worlds:
             if world.name not in feed.worlds:
                 raise RunError(f"The feed has no inputs for the world {world.name!r}; it has {sorted(feed.worlds)}.")
+            batch = feed.worlds[world.name]
+            given = batch.args, dict(batch.kwargs)
+            args, kwargs = moved(copied(given) if self._copies else given, device)
+            if batch.generation is not None:
+                self._generate(world, values, batch, kwargs)
+                continue
+            self._refuse_steps(world)
             with torch.set_grad_enabled(world.gradients):
-                self._call(number, world, values, feed.worlds[world.name])
+                self._call(self._passes[world.name], values, args, kwargs)
         return values.finish()
 
-    def _call(self, number: int, plan: WorldPlan, values: Values, batch: Batch) -> None:
-        view = self._view(number)
+    def _refuse_steps(self, world: WorldPlan) -> None:
+        for steps, at in self._spans[world.name].items():
+            raise RunError(f"{at}: {steps} belongs to a generation, and the world {world.name!r} is one forward pass.")
+
+    def _generate(self, world: WorldPlan, values: Values, batch: Batch, kwargs: dict[str, Any]) -> None:
+        assert batch.generation is not None
+        spans = self._spans[world.name]
+        if world.gradients:
+            raise RunError(
+                f"{world.world.at}: no gradients pass through a generation. Generate first, then trace the text with "
+                "what it gave: model.trace(prompt + t.text)."
+            )
+        continuation = Continuation(batch.generation, kwargs)
+
+        def call(step: int, kwargs: dict[str, Any]) -> Any:
+            values.begin_step(step)
+            here = self._pass_at(world, step, frozenset(steps for steps in spans if step in steps))
+            if here.plan.stops and not here.plan.sites:
+                return None
+            output = self._call(here, values, (), kwargs)
+            if here.plan.skips:
+                even_cache(output, next(iter(here.plan.skips.values())).node.at)
+            return output
+
+        with torch.no_grad():
+            tokens = continuation.run(call)
+            for index in sorted(self.plan.needed):
+                node = self.plan.graph.nodes[index]
+                if isinstance(node, Read) and node.site.name == NEW_TOKENS and node.world == world.name:
+                    values.read(index, tokens)
+        for steps, at in spans.items():
+            if steps.start >= continuation.ran or (steps.stop is not None and steps.stop > continuation.ran):
+                raise RunError(_never_ran(steps, at, world.name, continuation))
+
+    def _pass_at(self, world: WorldPlan, step: int, active: frozenset[Steps]) -> _Pass:
+        key = world.name, active
+        if key not in self._step_passes:
+            self._step_passes[key] = _Pass(self.plan.at_step(world, step))
+        return self._step_passes[key]
+
+    def _call(self, here: _Pass, values: Values, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        view, plan = self._view(here), here.plan
         world = World(values, plan, view.anchors)
-        given = batch.args, dict(batch.kwargs)
-        args, kwargs = moved(copied(given) if self._copies else given, values.device)
         try:
-            view.call(world, args, kwargs)
+            output = view.call(world, args, kwargs)
         except (InterposeError, Overwritten):
             raise
         except Exception as error:
             raise _explained(error, world) from error
         finally:
-            if len(self._idle[number]) < _KEPT_VIEWS:
-                self._idle[number].append(view)
+            if len(here.idle) < _KEPT_VIEWS:
+                here.idle.append(view)
         if not world.done and world.missed:
             raise RunError(
                 f"{plan.world.at or 'interpose'}: the model ran the world {plan.name!r} without reaching "
-                f"{', '.join(world.missed)}. That module is not called in this forward pass, or its call goes "
-                "round the "
-                "module system."
+                f"{', '.join(world.missed)}. That module is not called in this forward pass, lies in one that is "
+                "skipped, or its call goes round the module system."
             )
+        return output
 
-    def _view(self, number: int) -> TappedView:
+    def _view(self, here: _Pass) -> TappedView:
         """A view that no other run uses; lists give and take one element at a time, also between threads."""
-        idle = self._idle[number]
-        while idle:
+        while here.idle:
             try:
-                view = idle.pop()
+                view = here.idle.pop()
             except IndexError:
                 break
             if view.fresh():
                 return view
-        return TappedView(self._network, self.plan.worlds[number], self._attention)
+        return TappedView(self._network, here.plan, self._attention)
+
+
+def _never_ran(steps: Steps, at: str, world: str, continuation: Continuation) -> str:
+    last = "" if steps.one else f" Write t.steps({steps.start}) for as many steps as there are."
+    return (
+        f"{at}: {steps} never ran to its end: the generation {world!r} ended after {continuation.ran} "
+        f"step{'s' * (continuation.ran != 1)}, because {continuation.reason}.{last}"
+    )
 
 
 def _explained(error: Exception, world: World) -> RunError:
@@ -130,14 +211,3 @@ def _versions(feed: Feed) -> list[int]:
     """How often each tensor that the worlds are given has been changed in place."""
     given = [value for batch in feed.worlds.values() for value in (*batch.args, *batch.kwargs.values())]
     return [value._version for value in given if isinstance(value, torch.Tensor) and not value.is_inference()]
-
-
-def moved(value: Any, device: torch.device) -> Any:
-    """Tensors, also inside tuples, lists and dictionaries, on a device."""
-    if isinstance(value, torch.Tensor):
-        return value.to(device)
-    if type(value) is dict:
-        return {name: moved(item, device) for name, item in value.items()}
-    if type(value) in (tuple, list):
-        return type(value)([moved(item, device) for item in value])
-    return value

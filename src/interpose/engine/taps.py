@@ -10,9 +10,9 @@ from torch import Tensor
 from interpose.engine.attention import Attention, Tap, tapped
 from interpose.engine.inline import InlineTap
 from interpose.engine.lenses import lens
-from interpose.engine.plan import Anchor, WorldPlan
-from interpose.engine.view import Change, Forward, View
+from interpose.engine.view import Around, Change, Forward, View
 from interpose.engine.world import World
+from interpose.engine.world_plan import Anchor, WorldPlan
 from interpose.errors import RunError
 
 
@@ -43,7 +43,9 @@ class TappedView:
             sides.setdefault(module, []).append(side)
         self._numbers = {anchor: number for number, anchor in enumerate(dict.fromkeys([*plan.taps, *plan.captures]))}
         self.anchors = len(self._numbers)
+        self._inline = any(side == "inline" for _, side in self._numbers)
         self._paused = False
+        sides |= {path: [] for path in plan.skips if path not in sides}
         changes = {path: self._change(network.get_submodule(path), path, found) for path, found in sides.items()}
         self._view = View(network, changes)
 
@@ -51,25 +53,29 @@ class TappedView:
         """Whether it still shows the network as it is."""
         return self._view.fresh()
 
-    def call(self, world: World, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Run the network for a world; what it returns is only seen by the sites.
+    def call(self, world: World, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run the network for a world.
 
         Args:
             world: the run.
             args: positional arguments of the network.
             kwargs: keyword arguments of the network.
+
+        Returns:
+            what the network returns; None where the run ended before.
         """
         self.world = world
         try:
-            self._view.root(*args, **kwargs)
+            return self._view.root(*args, **kwargs)
         except Finished:
-            pass
+            return None
         finally:
             self.world = None
 
     def _change(self, module: torch.nn.Module, path: str, sides: list[str]) -> Change:
         before = [side for side in ("inputs", "input") if side in sides]
-        around = [self._around_inline(path)] if self._plan.taps.get((path, "inline")) else []
+        around = [self._left_out(path)] if path in self._plan.skips else []
+        around += [self._around_inline(path)] if self._plan.taps.get((path, "inline")) else []
         around += [self._around_input(module, path, before)] if before else []
         return Change(
             prepare=self._preparation(path, sides),
@@ -82,21 +88,42 @@ class TappedView:
             return lambda copy: self._tap_attention(path, copy)
         return self._attention.widen if "inline" in sides and self._attention is not None else None
 
+    def _left_out(self, path: str) -> Around:
+        module = self._plan.skips[path]
+
+        def instead(*_: Any, **__: Any) -> Any:
+            assert self.world is not None
+            return self.world.skipped(module)
+
+        return lambda _: instead
+
     def _reach(self, anchor: Anchor) -> Callable[[Any], Any]:
         number, taps = self._numbers[anchor], self._plan.taps.get(anchor, ())
         captures = tuple((place, lens(place)) for place in self._plan.captures.get(anchor, ()))
 
         def reach(raw: Any) -> Any:
-            assert self.world is not None
+            return self.world.reach(number, taps, captures, raw)  # type: ignore[union-attr]
+
+        if len(taps) != 1 or captures or taps[0].site.call is not None:
+            return self._apart(reach)
+        (tap,) = taps
+        return self._apart(lambda raw: self.world.reach_one(number, tap, raw))  # type: ignore[union-attr]
+
+    def _apart(self, reach: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """The same, where what is computed there is not to be taken for an attention's own products."""
+        if not self._inline:
+            return reach
+
+        def paused(raw: Any) -> Any:
             before, self._paused = self._paused, True
             try:
-                return self.world.reach(number, taps, captures, raw)
+                return reach(raw)
             finally:
                 self._paused = before
 
-        return reach
+        return paused
 
-    def _around_output(self, path: str, tapped_there: bool) -> Callable[[Forward], Forward]:
+    def _around_output(self, path: str, tapped_there: bool) -> Around:
         reach = self._reach((path, "output")) if tapped_there else None
 
         def around(stock: Forward) -> Forward:
@@ -112,7 +139,7 @@ class TappedView:
 
         return around
 
-    def _around_input(self, module: torch.nn.Module, path: str, sides: list[str]) -> Callable[[Forward], Forward]:
+    def _around_input(self, module: torch.nn.Module, path: str, sides: list[str]) -> Around:
         reach_all = self._reach((path, "inputs")) if "inputs" in sides else None
         reach = self._reach((path, "input")) if "input" in sides else None
         names = list(inspect.signature(type(module).forward).parameters)[1:]
@@ -156,7 +183,7 @@ class TappedView:
 
         return at, not taps.keys().isdisjoint({"scores", "pattern"})
 
-    def _around_inline(self, path: str) -> Callable[[Forward], Forward]:
+    def _around_inline(self, path: str) -> Around:
         at, needs_scores = self._attention_tap((path, "inline"))
         sites = {tap.place.form: (tap.site.layer, tap.place.heads) for tap in self._plan.taps[path, "inline"]}
 
@@ -175,7 +202,7 @@ class TappedView:
         return around
 
 
-def _around_one_another(parts: list[Callable[[Forward], Forward]]) -> Callable[[Forward], Forward] | None:
+def _around_one_another(parts: list[Around]) -> Around | None:
     """All of them as one; the last is the outermost."""
 
     def around(stock: Forward) -> Forward:

@@ -1,5 +1,6 @@
 """The values of one run: each is made as soon as it can be and dropped after its last use."""
 
+import sys
 from typing import Any, final
 
 import torch
@@ -7,13 +8,11 @@ from torch import Tensor
 
 from interpose.engine.ops import is_fresh
 from interpose.engine.plan import Plan
+from interpose.engine.saved import Overwritten, Saved
+from interpose.engine.structures import copied, described
 from interpose.errors import InterposeError, RunError
 from interpose.graph.feed import Feed
-from interpose.graph.nodes import Gradient, Op, Weight
-
-
-class Overwritten(Exception):
-    """The network changed a value in place after it was read; the run must be done again with copies."""
+from interpose.graph.nodes import Apply, Gradient, Node, Op, Weight
 
 
 @final
@@ -31,23 +30,40 @@ class Values:
     def __init__(self, plan: Plan, feed: Feed, network: torch.nn.Module, device: torch.device, copies: bool) -> None:
         """Nothing is made yet."""
         self.plan, self.feed, self.network, self.device, self.copies = plan, feed, network, device, copies
-        self.saved: dict[str, Any] = {}
         self._known: dict[int, Any] = {}
         self._versions: dict[int, int] = {}
-        self._kept: list[tuple[Tensor, int]] = []
         self._waits = list(plan.waits)
         self._left = [len(users) for users in plan.uses]
         self._derived: set[int] = set()
-        self._foreign: set[int] = set()
         self._versioned = not torch.is_inference_mode_enabled()
+        self._saved = Saved(self._versioned)
+        self._held: frozenset[int] = frozenset()
+        self._step: int | None = None
 
     def start(self) -> None:
         """Make everything that waits for no world."""
         for index in self.plan.sources:
             value = self._made(index)
             if isinstance(value, Tensor):
-                self._foreign.add(value.untyped_storage()._cdata)
+                self._saved.not_ours(value)
             self._set_all(index, value)
+
+    def begin_step(self, step: int) -> None:
+        """Make room for the values of one step of a generation; values that all steps share stay.
+
+        Args:
+            step: which step.
+        """
+        plan, stepped = self.plan, self.plan.stepped
+        if step == 0:
+            self._held = frozenset(used for index in stepped for used in plan.depends[index] if used not in stepped)
+        self._step = step
+        for index, steps in stepped.items():
+            self._forget(index)
+            waits = [used for used in plan.depends[index] if used in stepped or used not in self._known]
+            # One that is not of this step waits for ever.
+            self._waits[index] = len(waits) if step in steps else -1
+            self._left[index] = len(plan.uses[index])
 
     def known(self, index: int) -> bool:
         """Whether a node's value has been made, and not yet dropped."""
@@ -83,36 +99,27 @@ class Values:
         """The value of a node for a write that uses it, as memory that the network may change."""
         value, only = self.get(of), len(self.plan.uses[of]) == 1
         self._release(of)
-        if not isinstance(value, Tensor) or (
-            only and of not in self.plan.targets and is_fresh(self.plan.graph.nodes[of])
-        ):
+        only = only and of not in self.plan.targets and of not in self._held
+        if not isinstance(value, Tensor) or (only and is_fresh(self.plan.graph.nodes[of])):
             return value
         return value.clone()
 
     def finish(self) -> dict[str, Any]:
-        """The saved values.
-
-        Raises:
-            Overwritten: the network has changed one of them since it was read.
-        """
-        if any(value._version != version for value, version in self._kept):
-            raise Overwritten
-        return self.saved
+        """The saved values; raises Overwritten where the network has changed one of them since it was read."""
+        return self._saved.finish()
 
     def save(self, name: str, index: int) -> None:
         """Keep a node's value under a name, without its derivative."""
-        value = detach(self.get(index))
-        if isinstance(value, Tensor):
-            value = self._own(value)
-            if index in self._versions:
-                self._kept.append((value, value._version))
-        self.saved[name] = value
+        self._saved.keep((name,), self.get(index), index in self.plan.stepped)
 
-    def _own(self, value: Tensor) -> Tensor:
-        """The value in memory that is neither much larger than it nor the model's weights or the feed's tensors."""
-        storage = value.untyped_storage()
-        wasteful = storage.nbytes() > 2 * value.numel() * value.element_size()
-        return value.clone() if wasteful or storage._cdata in self._foreign else value
+    def keep(self, names: tuple[str, ...], value: Any) -> None:
+        """Keep what was found at a site, which nothing else uses, under some names."""
+        self._saved.keep(names, value)
+
+    def log(self, label: str, index: int) -> None:
+        """Say a value."""
+        step = "" if self._step is None else f"step {self._step}, "
+        sys.stdout.write(f"{step}{label}: {described(self.get(index))}\n")
 
     def call(self, path: str, args: tuple[Any, ...]) -> Any:
         """Apply one of the network's own modules.
@@ -197,13 +204,14 @@ class Values:
             raise
         except Exception as error:
             node = self.plan.graph.nodes[index]
-            what = node.name if isinstance(node, Op) else f"calling {getattr(node, 'module', type(node).__name__)}"
-            raise RunError(f"{node.at}: {what} failed: {error}") from error
+            raise RunError(f"{node.at}: {_named(node)} failed: {error}") from error
         finally:
             for used in self.plan.depends[index]:
                 self._release(used)
 
     def _release(self, index: int) -> None:
+        if index in self._held:
+            return
         self._left[index] -= 1
         if not self._left[index]:
             self._forget(index)
@@ -259,22 +267,11 @@ class Values:
             raise RunError(f"{at}: the gradient failed: {error}") from error
 
 
-def copied(value: Any) -> Any:
-    """The value in memory of its own; structures keep their kind."""
-    if isinstance(value, Tensor):
-        return value.clone()
-    if type(value) is dict:
-        return {name: copied(item) for name, item in value.items()}
-    return type(value)([copied(item) for item in value]) if type(value) in (tuple, list) else value
-
-
-def detach(value: Any) -> Any:
-    """The value without its derivative; structures keep their kind."""
-    if isinstance(value, Tensor):
-        return value.detach()
-    if isinstance(value, dict):
-        return type(value)(**{name: detach(item) for name, item in value.items()})
-    if isinstance(value, tuple | list):
-        items = [detach(item) for item in value]
-        return type(value)(items) if type(value) in (tuple, list) else type(value)(*items)
-    return value
+def _named(node: Node) -> str:
+    """What a node does, for an error."""
+    match node:
+        case Op(name=name):
+            return name
+        case Apply(function=function):
+            return getattr(function, "__name__", type(function).__name__)
+    return f"calling {getattr(node, 'module', type(node).__name__)}"

@@ -101,6 +101,7 @@ class View:
 def _twin(module: torch.nn.Module) -> Any:
     twin = module.__class__.__new__(module.__class__)
     twin.__dict__ = dict(module.__dict__)
+    twin.__dict__["_compiled_call_impl"] = None  # what module.compile() left would call the original
     return twin
 
 

@@ -5,10 +5,11 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from interpose.engine.plan import Tap, WorldPlan
+from interpose.engine.matrices import matrix_of
 from interpose.engine.values import Values
+from interpose.engine.world_plan import LeftOut, Tap, WorldPlan
 from interpose.errors import RunError, ShapeError
-from interpose.graph.nodes import Node, Write
+from interpose.graph.nodes import Node, Skip, Write
 from interpose.graph.places import Place
 
 _HEAD_AXES = {"attn.k": 2, "attn.v": 2, "attn.key": 1, "attn.value": 1}
@@ -50,9 +51,10 @@ class World:
         """What was captured at a place that a form needs."""
         return self._beside[place]
 
-    def weight(self, path: str) -> Tensor:
-        """A parameter of the network."""
-        return self.values.weight(path)
+    def matrix(self, place: Place, given: Tensor) -> Tensor:
+        """What the output projection of a place multiplies its input by, given such an input."""
+        module = self.values.network.get_submodule(place.weight)
+        return matrix_of(module, place.weight, given, place.transposed)
 
     def reach(self, anchor: int, taps: tuple[Tap, ...], captures: tuple[tuple[Place, Any], ...], raw: Any) -> Any:
         """A tapped side of a module was reached.
@@ -84,6 +86,13 @@ class World:
             self._beside[place] = through.get(raw, self)
         return raw
 
+    def reach_one(self, anchor: int, tap: Tap, raw: Any) -> Any:
+        """As `reach`, where the side has one site, and nothing else needs what is there."""
+        if self._calls[anchor]:
+            return self.reach(anchor, (tap,), (), raw)
+        self._calls[anchor] = 1
+        return self.apply(tap, raw)
+
     def apply(self, tap: Tap, raw: Any) -> Any:
         """Carry out the reads and writes of a site.
 
@@ -95,9 +104,10 @@ class World:
             `raw` itself where nothing was written, else what goes on in its place.
         """
         if not self._reached[tap.number]:
-            self._reached[tap.number] = True
-            self._missing -= 1
-            self.done = self.plan.stoppable and not self._missing
+            self._reach(tap.number)
+        if tap.kept and not self.values.copies:
+            self.values.keep(tap.kept, tap.lens.get(raw, self))
+            return raw
         original = current = tap.lens.get(raw, self)
         for index, write in tap.steps:
             if write is None:
@@ -116,16 +126,37 @@ class World:
         targets = self.values.plan.targets
         return any(write is not None or index in targets for index, write in tap.steps)
 
+    def skipped(self, module: LeftOut) -> Any:
+        """What stands for the result of a module that is not run.
+
+        Raises:
+            RunError: it is made later in the same pass.
+        """
+        if not self._reached[module.number]:
+            self._reach(module.number)
+        value = self._taken(module.node)
+        self.last_write = module.node
+        return (value, None) if module.form == "first" else value
+
+    def _reach(self, number: int) -> None:
+        self._reached[number] = True
+        self._missing -= 1
+        self.done = self.plan.stoppable and not self._missing
+
     def _node(self, index: int) -> Node:
         return self.values.plan.graph.nodes[index]
 
+    def _taken(self, node: Write | Skip) -> Any:
+        if self.values.known(node.value.index):
+            return self.values.take(node.value.index)
+        what = "written" if isinstance(node, Write) else "skipped"
+        raise RunError(
+            f"{node.at}: {node.site} is {what} with a value that is made later in the same pass. "
+            "Read it in another world, or write at a later site."
+        )
+
     def _written(self, node: Write, current: Any) -> Any:
-        if not self.values.known(node.value.index):
-            raise RunError(
-                f"{node.at}: {node.site} is written with a value that is made later in the same pass. "
-                "Read it in another world, or write at a later site."
-            )
-        value = self.values.take(node.value.index)
+        value = self._taken(node)
         if not isinstance(value, Tensor):
             return value
         if not isinstance(current, Tensor):

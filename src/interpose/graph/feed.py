@@ -4,6 +4,49 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from interpose.errors import GraphError
+
+
+@dataclass(frozen=True)
+class Generation:
+    """How new tokens are chosen, one a step.
+
+    Attributes:
+        max_new_tokens: how many, at most.
+        temperature: 0 takes the likeliest token; above, tokens are drawn at this temperature.
+        top_k: draw among this many of the likeliest; None for all.
+        top_p: draw among the likeliest that together have this probability; None for all.
+        seed: of the draws; row i of a batch draws by its own stream.
+        stop: tokens that end a row.
+        pad: the token that fills an ended row up.
+        start: for networks with an encoder, the token that the decoder begins with.
+
+    Raises:
+        GraphError: a setting is out of range.
+    """
+
+    max_new_tokens: int
+    temperature: float = 0.0
+    top_k: int | None = None
+    top_p: float | None = None
+    seed: int = 0
+    stop: tuple[int, ...] = ()
+    pad: int = 0
+    start: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        checks = {
+            "max_new_tokens must be at least 1": self.max_new_tokens >= 1,
+            "temperature must not be negative": self.temperature >= 0,
+            "top_k must be at least 1": self.top_k is None or self.top_k >= 1,
+            "top_p must lie above 0 and at most at 1": self.top_p is None or 0 < self.top_p <= 1,
+            "top_k and top_p need a temperature above 0": self.temperature > 0 or self.top_k is self.top_p is None,
+        }
+        for said, holds in checks.items():
+            if not holds:
+                raise GraphError(f"{said}: {self}.")
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -12,10 +55,12 @@ class Batch:
     Attributes:
         args: positional arguments.
         kwargs: keyword arguments; for a language model `input_ids`, `attention_mask`, `position_ids`.
+        generation: how the network goes on from there; None for one forward pass.
     """
 
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    generation: Generation | None = None
 
     @classmethod
     def of_tokens(cls, ids: Any, mask: Any) -> "Batch":

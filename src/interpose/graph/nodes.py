@@ -4,45 +4,14 @@ A graph is a list of nodes over named worlds. A node refers to earlier ones by `
 order. Everything here is frozen and hashable, so that a graph can be compared, cached, printed and sent.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any, final
 
 from interpose.errors import GraphError
+from interpose.graph.arguments import Ref, Slice, Steps, literals
 from interpose.graph.ops import OPS
 from interpose.graph.sites import Site
-
-
-@final
-@dataclass(frozen=True)
-class Ref:
-    """The value of an earlier node."""
-
-    index: int
-
-
-@final
-@dataclass(frozen=True)
-class Slice:
-    """A Python slice; its parts are integers, None or a `Ref`."""
-
-    start: Any = None
-    stop: Any = None
-    step: Any = None
-
-
-@final
-@dataclass(frozen=True)
-class Dots:
-    """An ellipsis in an index."""
-
-
-@final
-@dataclass(frozen=True)
-class Dtype:
-    """A number type by name, such as `float32`."""
-
-    name: str
 
 
 @final
@@ -75,6 +44,7 @@ class Read(Node):
 
     site: Site
     world: str
+    steps: Steps | None = None
 
 
 @final
@@ -85,6 +55,27 @@ class Write(Node):
     site: Site
     world: str
     value: Ref
+    steps: Steps | None = None
+
+
+@final
+@dataclass(frozen=True)
+class Skip(Node):
+    """The module that makes a site is not run; the site carries `value`."""
+
+    site: Site
+    world: str
+    value: Ref
+    steps: Steps | None = None
+
+
+@final
+@dataclass(frozen=True)
+class Stop(Node):
+    """Nothing of the world is run after its last site; a generation ends with this step."""
+
+    world: str
+    steps: Steps | None = None
 
 
 @final
@@ -106,7 +97,7 @@ class Op(Node):
 
     def __post_init__(self) -> None:
         """Write the numbers out."""
-        object.__setattr__(self, "literals", " ".join(_literals((self.args, self.kwargs))))
+        object.__setattr__(self, "literals", " ".join(literals((self.args, self.kwargs))))
 
 
 @final
@@ -155,10 +146,33 @@ class Input(Node):
 @final
 @dataclass(frozen=True)
 class Save(Node):
-    """Give a value back under a name."""
+    """Give a value back under a name; of a value of several steps, a list."""
 
     name: str
     value: Ref
+
+
+@final
+@dataclass(frozen=True)
+class Log(Node):
+    """Say a value, under a label, when it is made."""
+
+    label: str
+    value: Ref
+
+
+@final
+@dataclass(frozen=True)
+class Apply(Node):
+    """A function of the program, called with values when they are made; never sent elsewhere.
+
+    Attributes:
+        function: any callable.
+        args: what it is called with.
+    """
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...] = ()
 
 
 @final
@@ -176,6 +190,14 @@ class Graph:
 
     worlds: tuple[World, ...]
     nodes: tuple[Node, ...]
+
+    @classmethod
+    def recorded(cls, worlds: tuple[World, ...], nodes: tuple[Node, ...]) -> "Graph":
+        """A graph whose nodes were checked one by one while they were written; it is not checked again."""
+        made = object.__new__(cls)
+        object.__setattr__(made, "worlds", worlds)
+        object.__setattr__(made, "nodes", nodes)
+        return made
 
     def __hash__(self) -> int:
         """Found once: a graph is looked up at each run."""
@@ -200,7 +222,7 @@ class Graph:
                 raise GraphError(
                     f"Node {index} ({type(node).__name__}) refers to node {ref.index}, which is not above it."
                 )
-        if isinstance(node, Read | Write) and node.world not in names:
+        if isinstance(node, Read | Write | Skip | Stop) and node.world not in names:
             raise GraphError(f"Node {index} speaks of the world {node.world!r}; the graph has {names}.")
         if isinstance(node, Op) and node.name not in OPS:
             raise GraphError(f"Node {index} asks for the operation {node.name!r}, which a graph cannot carry.")
@@ -220,24 +242,19 @@ class Graph:
 
         return show(self)
 
+    def _repr_html_(self) -> str:
+        from interpose.graph.show import show_html
 
-def _literals(value: Any) -> Iterator[str]:
-    """Every number inside an argument, as text."""
-    stack = [value]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, bool | int | float | complex):
-            yield repr(item)
-        elif isinstance(item, tuple):
-            stack.extend(item)
-        elif isinstance(item, Slice):
-            stack.extend((item.start, item.stop, item.step))
+        return show_html(self)
 
 
 _HOLDERS: dict[type, tuple[str, ...]] = {
     Slice: ("start", "stop", "step"),
     Write: ("value",),
+    Skip: ("value",),
     Save: ("value",),
+    Log: ("value",),
+    Apply: ("args",),
     Gradient: ("of", "wrt"),
     Call: ("args",),
     Op: ("args", "kwargs"),
@@ -255,3 +272,13 @@ def references(value: Any) -> Iterator[Ref]:
     else:
         for name in _HOLDERS.get(type(value), ()):
             yield from references(getattr(value, name))
+
+
+def renumbered(value: Any, number: Callable[[int], int]) -> Any:
+    """A node or an argument whose references go to other nodes: from `i` to `number(i)`."""
+    if type(value) is Ref:
+        return Ref(number(value.index))
+    if type(value) is tuple:
+        return tuple([renumbered(item, number) for item in value])
+    names = _HOLDERS.get(type(value), ())
+    return replace(value, **{name: renumbered(getattr(value, name), number) for name in names}) if names else value

@@ -37,3 +37,8 @@ NETWORK: frozenset[str] = frozenset(_NETWORK.split())
 
 OPS: frozenset[str] = frozenset(" ".join([_ELEMENTWISE, _REDUCE, _SHAPE, _LINEAR, _NETWORK, _MAKE]).split())
 """The names. `getitem` and `setitem` are indexing; `setitem` gives a changed copy."""
+
+_DTYPES = "float64 float32 float16 bfloat16 complex128 complex64 int64 int32 int16 int8 uint8 bool"
+
+DTYPES: frozenset[str] = frozenset(_DTYPES.split())
+"""The number types that a graph may name."""

@@ -35,6 +35,11 @@ class Dims:
     parallel: bool = False
     encoder_layers: int = field(default=0, repr=False)
 
+    @property
+    def blocks(self) -> tuple[int, int, int]:
+        """Widths of all queries, all keys and all values."""
+        return self.heads * self.head_width, self.kv_heads * self.head_width, self.kv_heads * self.head_width
+
 
 @dataclass(frozen=True)
 class Place:
@@ -72,4 +77,11 @@ class Table(Protocol):
 
     def place(self, site: Site, dims: Dims) -> Place:
         """Where a standard site lives; raises SiteError where the model has none."""
+        ...
+
+    def skips(self, site: Site) -> tuple[tuple[str, str], ...]:
+        """The modules that need not run where a site is given, each with the form of what it returns.
+
+        The forms are `tensor`, and `first` for a tensor beside others. Raises SiteError where no module makes the site.
+        """
         ...

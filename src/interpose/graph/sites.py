@@ -13,6 +13,9 @@ from functools import cache, cached_property
 
 from interpose.errors import SiteError
 
+NEW_TOKENS = "tokens"
+"""The token ids that a generation chose, in the order of its steps; no place in the network, and read only."""
+
 MODEL_SITES: dict[str, str] = {"embed": "B P M", "norm.output": "B P M", "logits": "B P V"}
 """Sites of the whole model, with their axes."""
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from interpose.errors import LoadError
 from interpose.loading.attention import adapter
+from interpose.loading.heads import auto_class
 from interpose.trace.info import ModelInfo
 from interpose.trace.model import Model
 
@@ -18,6 +19,10 @@ _ALIASES = {
     "olmo-2": "olmo2",
     "gpt-j": "gptj",
     "gpt-neo": "gpt_neo",
+    "gemma-2": "gemma2",
+    "qwen-2": "qwen2",
+    "qwen-3": "qwen3",
+    "phi-3": "phi3",
 }
 
 # The axes of the sites, as each config may call them.
@@ -27,8 +32,8 @@ _SIZES = {
     "kv_heads": ("num_key_value_heads", "num_kv_heads"),
     "head_width": ("head_dim",),
     "width": ("hidden_size",),
-    "neurons": ("intermediate_size", "n_inner", "ffn_hidden_size", "d_ff"),
-    "vocab": ("vocab_size",),
+    "neurons": ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "d_ff"),
+    "vocab": ("vocab_size", "num_labels"),
     "positions": ("max_position_embeddings",),
 }
 
@@ -39,9 +44,9 @@ def build(family: str, **config: Any) -> Model:
     Seed the weights with `torch.manual_seed`.
 
     Args:
-        family: a transformers `model_type`, such as `gpt2`, `gpt_neox`, `llama`, `gemma3_text` or `olmo2`.
+        family: a transformers `model_type`, such as `gpt2`, `gpt_neox`, `llama`, `gemma3_text` or `bert`.
         **config: settings of that family's config; `layers`, `heads`, `kv_heads`, `head_width`, `width`, `neurons`,
-            `vocab` and `positions` work for every family.
+            `vocab` and `positions` work for every family that has them; for images `vocab` is the number of classes.
 
     Returns:
         a Model around a new network.
@@ -62,12 +67,12 @@ def stock(family: str, **config: Any) -> Any:
         **config: its settings.
 
     Returns:
-        a transformers model for language modelling, in eval mode: causal, or from one text to another (T5).
+        a transformers model in eval mode: a causal language model, or what else the family is for (masked words,
+        from one text to another, classes of images).
 
     Raises:
         LoadError: there is no such family or no such setting, or the settings do not fit each other.
     """
-    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
     from transformers.models.auto import CONFIG_MAPPING
 
     kind = _ALIASES.get(family.lower(), family.lower())
@@ -81,8 +86,7 @@ def stock(family: str, **config: Any) -> Any:
     settings = _settings(kind, CONFIG_MAPPING[kind](), config)
     try:
         made = CONFIG_MAPPING[kind](**settings)
-        seq2seq = made.is_encoder_decoder and type(made) in AutoModelForSeq2SeqLM._model_mapping
-        network = (AutoModelForSeq2SeqLM if seq2seq else AutoModelForCausalLM).from_config(made)
+        network = auto_class(made).from_config(made)
     except Exception as error:  # transformers checks settings in many places and ways
         raise LoadError(f"No {kind} can be made with {config}: {_first_line(error)}.") from error
     return network.eval()

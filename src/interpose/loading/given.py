@@ -13,6 +13,9 @@ from interpose.trace.model import Model
 def wrap(module: torch.nn.Module, tokenizer: Any = None) -> Model:
     """Put names on a module of yours; the module and the tokenizer are used as they are and never changed.
 
+    Of a module that `torch.compile` gave, the one that it was given is used: a block runs the network uncompiled, since
+    what is compiled has no places to look into.
+
     Args:
         module: any `torch.nn.Module`, in the mode, on the device and in the number type that you left it in.
         tokenizer: an object called like a tokenizer of transformers, or None.
@@ -28,6 +31,7 @@ def wrap(module: torch.nn.Module, tokenizer: Any = None) -> Model:
             f"ip.wrap takes a torch.nn.Module and was given {type(module).__name__}. "
             "To load a model by its name write ip.load(name)."
         )
+    module = module._modules.get("_orig_mod") or module
     config = getattr(module, "config", None)
     name = getattr(config, "name_or_path", "") or type(module).__name__
     info = ModelInfo(name=str(name), source="wrap")

@@ -1,10 +1,12 @@
 """From a name to a Model: a card of the zoo, a folder on this machine, or `org/name` on the hub."""
 
 import gc
+import hashlib
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 import torch
 
 from interpose.errors import LoadError
-from interpose.loading.attention import adapter
+from interpose.loading.attention import adapter as attention_of
 from interpose.loading.cards import cards
 from interpose.loading.placement import Placement, placement
 from interpose.trace.info import ModelInfo
@@ -21,12 +23,21 @@ from interpose.trace.model import Model
 _HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
-def load(name: str | os.PathLike[str], *, dtype: Any = None, device: Any = None, device_map: Any = None) -> Model:
+def load(
+    name: str | os.PathLike[str],
+    *,
+    adapter: str | os.PathLike[str] | None = None,
+    dtype: Any = None,
+    device: Any = None,
+    device_map: Any = None,
+) -> Model:
     """Load a trained language model: in eval mode, its parameters frozen, with its tokenizer.
 
     Args:
         name: a short name of the zoo (`smollm2-135m-instruct`), a folder that `save_pretrained` wrote (`./folder`), or
             a model of the Hugging Face hub (`org/name`).
+        adapter: a peft adapter (LoRA and its like), merged into the weights: a folder that its `save_pretrained` wrote,
+            or `org/name` on the hub (needs peft).
         dtype: floating type of the weights (`"bfloat16"`, `torch.float32`); None keeps the one they are stored in.
         device: where to put the network (`"cuda"`); None is the CPU.
         device_map: how to spread it over devices, as transformers takes it (needs accelerate).
@@ -41,7 +52,21 @@ def load(name: str | os.PathLike[str], *, dtype: Any = None, device: Any = None,
     where = placement(dtype, device, device_map)
     with _uncollected():
         network, tokenizer, info = _find(os.fspath(name), where)
-    return Model(network, tokenizer=tokenizer, info=info, attention=adapter(network))
+        if getattr(network, "is_quantized", False):
+            info = replace(info, note=_joined(info.note, _quantised(network)))
+        if adapter is not None:
+            network, info = _with_adapter(network, info, os.fspath(adapter))
+    return Model(network, tokenizer=tokenizer, info=info, attention=attention_of(network))
+
+
+def _with_adapter(network: torch.nn.Module, info: ModelInfo, adapter: str) -> tuple[torch.nn.Module, ModelInfo]:
+    from interpose.loading.merging import merged
+
+    network, digest = merged(network, adapter)
+    note = _joined(info.note, f"adapter {adapter} merged")
+    # Where the weights came from one file, its hash; else the hash is made of the merged weights when it is asked for.
+    both = hashlib.sha256(f"{info.weights_hash} {digest}".encode()).hexdigest() if info.weights_hash else ""
+    return network, replace(info, name=f"{info.name} + {Path(adapter).name}", note=note, weights_hash=both)
 
 
 def _find(name: str, where: Placement) -> tuple[torch.nn.Module, Any, ModelInfo]:
@@ -62,6 +87,15 @@ def _find(name: str, where: Placement) -> tuple[torch.nn.Module, Any, ModelInfo]
 
         return *hub.load(name, where), ModelInfo(name, "hub")
     raise LoadError(unknown(name))
+
+
+def _quantised(network: Any) -> str:
+    method = getattr(getattr(network.config, "quantization_config", None), "quant_method", None)
+    return f"quantised ({getattr(method, 'value', method)})"
+
+
+def _joined(*notes: str) -> str:
+    return ", ".join(filter(None, notes))
 
 
 def unknown(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Read a causal language model and its tokenizer with transformers: from its hub or from a folder that it wrote."""
+"""Read a network and its tokenizer with transformers: from its hub or from a folder that it wrote."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 from transformers.utils import logging
 
 from interpose.errors import LoadError
+from interpose.loading.heads import auto_class
 from interpose.loading.placement import Placement
 
 
@@ -35,7 +36,8 @@ def network(where: str | Path, placement: Placement, local: bool) -> torch.nn.Mo
     if placement.device_map is not None:
         wishes["device_map"] = placement.device_map
     with _silent() if local else nullcontext():
-        pair: Any = AutoModelForCausalLM.from_pretrained(where, output_loading_info=True, **wishes)
+        config = AutoConfig.from_pretrained(where, local_files_only=local, trust_remote_code=False)
+        pair: Any = auto_class(config).from_pretrained(where, output_loading_info=True, **wishes)
     loaded, report = pair
     missing = sorted(report["missing_keys"])
     if missing:

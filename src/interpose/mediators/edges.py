@@ -46,20 +46,25 @@ class Edges(Mediator):
             its stream graph.
 
         Raises:
-            SearchError: the family's key norm spans all heads, so that query heads cannot have keys of their own; or
-                cross attention feeds the stream too.
+            SearchError: the stream itself is normed, so that it is no sum; cross attention feeds it too; or query heads
+                that share a key cannot be given keys of their own.
         """
         dims = model.sizes()
-        if model.table().encoder is not None:
+        table, shared = model.table(), dims.kv_heads < dims.heads
+        fixed = table.fixed("attn.k", dims)
+        if table.encoder is not None:
             raise SearchError(
                 "This model's layers are fed by an encoder, through cross attention, whose edges are not counted. "
                 "Units that are places work: Heads(), MLPs(), Streams()."
             )
-        shared = dims.kv_heads < dims.heads
-        if shared and model.table().wide_key_norm and not self.grouped:
+        if table.mid_norm is not None or table.output_norm is not None:
             raise SearchError(
-                "This model's key norm spans all key heads at once, so query heads that share a key cannot be cut "
-                "apart. Write Edges(grouped=True)."
+                "This model norms the stream itself after each addition (post-norm), so what a part reads is no sum of "
+                "what others wrote, and there are no edges to cut. Search over other mediators, such as Heads()."
+            )
+        if fixed and not self.grouped:
+            raise SearchError(
+                f"This family {fixed}, so query heads that share a key cannot be cut apart. Write Edges(grouped=True)."
             )
         grouped = self.grouped and shared
         return StreamGraph(
@@ -114,14 +119,14 @@ def stream_at(model: Model, reader: Reader) -> Any:
     return layer.mid if reader.kind == "mlp" and not model.sizes().parallel else layer.input
 
 
-def written(model: Model, layer: int, part: str, first: int) -> Any:
+def written(model: Model, layer: int, part: str, first: int | None) -> Any:
     """In a block: what sources write to the stream from position `first` on [source, batch, position, width].
 
     Args:
         model: the model.
         layer: which layer; ignored for `input`.
         part: `input` (the embedding), `heads` or `mlp`.
-        first: the first position wanted, counted from the last (-1).
+        first: the first position wanted, counted from the last (-1); None for all.
     """
     if part == "input":
         return model.embed[:, first:].unsqueeze(0)
@@ -130,7 +135,7 @@ def written(model: Model, layer: int, part: str, first: int) -> Any:
     return model.layers[layer].mlp.output[:, first:].unsqueeze(0)
 
 
-def all_written(model: Model, first: int) -> Any:
+def all_written(model: Model, first: int | None) -> Any:
     """In a block: what every source writes, in the order of the stream graph [source, batch, position, width]."""
     parts = [written(model, 0, "input", first)]
     for layer in range(model.sizes().layers):
@@ -159,15 +164,16 @@ def weights_of(model: Model, layer: int, graph: StreamGraph) -> Any:
     return torch.cat([model.projection(layer, "query"), key, value])
 
 
-def cut_edges(model: Model, graph: StreamGraph, corrupt: Any, cut: Any, first: int) -> None:
+def cut_edges(model: Model, graph: StreamGraph, corrupt: Any, cut: Any, first: int | None) -> None:
     """In a block: let every reader read the corrupt values over its cut edges.
 
     Args:
         model: the model; a world with the clean inputs is open.
         graph: its stream graph.
-        corrupt: what each source writes on the corrupt inputs, from `all_written` [source, batch, position, width].
+        corrupt: what each source writes on the corrupt inputs, from `all_written` [source, batch, position, width]; an
+            axis of length 1 stands for all.
         cut: 1 where an edge is cut, 0 where it is kept, between for a mixture [destination, source].
-        first: the first position where clean and corrupt inputs differ, counted from the last (-1).
+        first: the first position where clean and corrupt inputs differ, counted from the last (-1); None for all.
     """
     differences = [corrupt[:1] - written(model, 0, "input", first)]
     for reader in readers(model, graph):
@@ -199,7 +205,7 @@ def _change(cut: Any, blocks: list[Any], upstream: int) -> Any:
     return sum(parts[1:], parts[0])
 
 
-def _enter(model: Model, graph: StreamGraph, reader: Reader, change: Any, first: int) -> None:
+def _enter(model: Model, graph: StreamGraph, reader: Reader, change: Any, first: int | None) -> None:
     """Add a change of the stream, one a row of the reader, to what the reader makes of it."""
     stream = stream_at(model, reader)[:, first:]
     if reader.kind == "logits":
@@ -215,7 +221,8 @@ def _enter(model: Model, graph: StreamGraph, reader: Reader, change: Any, first:
     added = torch.einsum("vbpm,vdm->bpvd", change, weights_of(model, reader.layer, graph))
     parts = added.split([graph.heads, graph.readers, graph.readers], 2)
     for name, own, part in zip("qkv", projected(model, reader.layer, graph), parts, strict=True):
-        setattr(layer.attn, name, torch.cat([own[:, :first], own[:, first:] + part], 1))
+        changed = own + part if first is None else torch.cat([own[:, :first], own[:, first:] + part], 1)
+        setattr(layer.attn, name, changed)
 
 
 def table_of(values: Float[Tensor, "edges"] | Bool[Tensor, "edges"], graph: StreamGraph) -> Tensor:

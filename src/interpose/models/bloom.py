@@ -17,6 +17,7 @@ FAMILY = Family(
     out="dense",
     down="dense_4h_to_h",
     attention="inline",
+    returns="first",
     inner_sum=True,
     # Then each block starts from what its norm gives, and no stream runs through the model.
     variants=(Variant({"apply_residual_connection_post_layernorm": True}, None),),

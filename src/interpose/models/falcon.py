@@ -19,6 +19,7 @@ FAMILY = Family(
     out="dense",
     down="dense_4h_to_h",
     attention="inline",
+    returns="first",
     sizes=(("neurons", "ffn_hidden_size"),),
     variants=(
         Variant({"multi_query": True}, {"sizes": (("neurons", "ffn_hidden_size"), ("kv_heads", 1))}),

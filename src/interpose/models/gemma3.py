@@ -7,4 +7,5 @@ FAMILY = Family(
     attn_post="post_attention_layernorm",
     mlp_norm="pre_feedforward_layernorm",
     mlp_post="post_feedforward_layernorm",
+    logit_cap="final_logit_softcapping",
 )

@@ -13,4 +13,5 @@ FAMILY = Family(
     out="out_proj",
     down="c_proj",
     attention="inline",
+    returns="first",
 )

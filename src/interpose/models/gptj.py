@@ -14,5 +14,6 @@ FAMILY = Family(
     down="fc_out",
     parallel=True,
     attention="inline",
+    returns="first",
     sizes=(("neurons", "n_inner"),),
 )

@@ -19,7 +19,7 @@ from interpose.search.behaviour import feed_of, first_difference, logit_differen
 from interpose.search.progress import track
 from interpose.tasks.base import Pairs
 from interpose.trace import Model
-from interpose.trace.block import grad
+from interpose.trace.gradient import grad
 
 
 def attribute_edges(

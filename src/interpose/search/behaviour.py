@@ -22,7 +22,8 @@ def logit_difference(model: Model, block: Trace, pairs: Pairs) -> Any:
         block: the open block; it gains the inputs `answers` and `wrong`.
         pairs: whose answers give the shape of those inputs.
     """
-    logits = model.call.unembed(model.norm.output[:, -1])
+    last = model.layers[-1].output if model.table().final_norm is None else model.norm.output
+    logits = model.call.unembed(last[:, -1])
     answers, wrong = block.input("answers", pairs.answers), block.input("wrong", pairs.wrong)
     return logits.gather(1, answers.unsqueeze(1))[:, 0] - logits.gather(1, wrong.unsqueeze(1))[:, 0]
 

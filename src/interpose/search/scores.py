@@ -1,4 +1,4 @@
-"""What a search returns: a score for every unit, and the circuits cut from it.
+"""What a search returns: a score for every unit, from which circuits are cut.
 
 There is one sign convention: a positive score says that the unit helps the behaviour, so that the metric falls when
 it is taken away. It stands in every score's metadata, and scores that claim another are refused.
@@ -6,17 +6,21 @@ it is taken away. It stands in every score's metadata, and scores that claim ano
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from interpose.errors import SearchError
+from interpose.graph import markup
 from interpose.models.stream import EdgeNames, StreamGraph
-from interpose.search.selection import nodes, prune, ranking, top_n
+from interpose.search.circuit import Circuit
+from interpose.search.comparison import Scored, ScoresComparison, compare_scores
+from interpose.search.selection import ranking, top_n
 from interpose.search.storage import Stored, read, write
+from interpose.search.units import graph_of, sketch
 
 SIGN = "positive = the part helps the behaviour"
 
@@ -52,6 +56,10 @@ class Top:
 
     def __repr__(self) -> str:
         return str(self)
+
+    def _repr_html_(self) -> str:
+        rows = [(row.rank, row.unit, f"{row.score:+.4g}") for row in self.rows]
+        return markup.table(["rank", "unit", "score"], rows, left=[1])
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -95,7 +103,7 @@ class Scores:
     @property
     def graph(self) -> StreamGraph:
         """The graph whose edges are scored. Raises SearchError where the units are not edges."""
-        return _graph(self.units)
+        return graph_of(self.units)
 
     def __len__(self) -> int:
         return len(self.units)
@@ -105,7 +113,7 @@ class Scores:
         if isinstance(self.units, EdgeNames):
             return float(self.values[self.units.number(unit)])
         if unit not in self.units:
-            raise SearchError(f"There is no unit {unit!r} here. The units are {_sketch(self.units)}.")
+            raise SearchError(f"There is no unit {unit!r} here. The units are {sketch(self.units)}.")
         return float(self.values[self.units.index(unit)])
 
     def top(self, k: int = 10, *, absolute: bool = False) -> Top:
@@ -118,7 +126,7 @@ class Scores:
         best = ranking(self.values, absolute=absolute)[: max(k, 0)].tolist()
         return Top(tuple(Ranked(i, self.units[int(unit)], float(self.values[unit])) for i, unit in enumerate(best, 1)))
 
-    def circuit(self, n: int, *, absolute: bool = False, pruned: bool = True) -> "Circuit":
+    def circuit(self, n: int, *, absolute: bool = False, pruned: bool = True) -> Circuit:
         """The n best units; where they are edges, what of them lies on a path from `input` to `logits`.
 
         Args:
@@ -147,116 +155,32 @@ class Scores:
             )
         return cls(stored.tensor, stored.units, stored.meta)
 
+    def compare(self, other: "Scores", top: Sequence[int] = ()) -> ScoresComparison:
+        """How far other scores of the same units agree: correlations, and how many of the best units are the same.
+
+        Args:
+            other: the other scores.
+            top: how many of the best units to compare; by default 10, 100, 1,000 and so on.
+
+        Raises:
+            SearchError: the two are not about the same units, or a number in `top` is out of range.
+        """
+        return compare_scores(Scored(self.values, self.units), Scored(other.values, other.units), top)
+
+    def _repr_html_(self) -> str:
+        best, worst = self.top(10), [] if len(self) <= 10 else self._lowest()
+        shown = [(row.unit, row.score) for row in [*best, *worst]]
+        rows = [(row.rank, row.unit, f"{row.score:+.4g}") for row in best]
+        table = markup.table(["rank", "unit", "score"], rows, left=[1])
+        note = "the best, then the lowest" if worst else "all"
+        return markup.title(repr(self)) + table + markup.title(note) + markup.bars(shown)
+
+    def _lowest(self, k: int = 5) -> list[Ranked]:
+        order = ranking(self.values)[10:][-k:].tolist()
+        first = len(self) - len(order) + 1
+        return [Ranked(i, self.units[int(unit)], float(self.values[unit])) for i, unit in enumerate(order, first)]
+
     def __repr__(self) -> str:
         made = [str(self.meta[key]) for key in ("method", "task", "model") if key in self.meta]
         best = [f"best {row.unit} {row.score:+.4g}" for row in self.top(1)]
-        return f"Scores({', '.join([_sketch(self.units), *made, *best])})"
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Circuit:
-    """A set of units.
-
-    Attributes:
-        mask: which units are in it.
-        units: the names of all units, in or out, in the same order.
-        n: how many were asked for, before pruning.
-        pruned: whether edges that lead nowhere have been dropped.
-        meta: the metadata of the scores it was cut from.
-    """
-
-    mask: Bool[Tensor, "units"]
-    units: Sequence[str]
-    n: int
-    pruned: bool = False
-    meta: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if len(self.mask) != len(self.units):
-            raise SearchError(f"The mask has {len(self.mask)} entries for {len(self.units)} units. Give one a unit.")
-        object.__setattr__(self, "meta", dict(self.meta))
-
-    @property
-    def graph(self) -> StreamGraph:
-        """The graph whose edges these are. Raises SearchError where the units are not edges."""
-        return _graph(self.units)
-
-    def __len__(self) -> int:
-        """How many units are in it."""
-        return int(self.mask.sum())
-
-    def names(self) -> tuple[str, ...]:
-        """The names of the units in it, whatever their kind."""
-        return tuple(self.units[int(i)] for i in self.mask.nonzero().flatten().tolist())
-
-    def edges(self) -> tuple[str, ...]:
-        """The names of the edges in it. Raises SearchError where the units are not edges."""
-        names = self.graph.edges
-        return tuple(names[int(i)] for i in self.mask.nonzero().flatten().tolist())
-
-    def nodes(self) -> tuple[str, ...]:
-        """The names of the nodes its edges join, from `input` to `logits`. Raises SearchError where not edges."""
-        inside = nodes(self.mask, self.graph).tolist()
-        return tuple(name for name, kept in zip(self.graph.nodes, inside, strict=True) if kept)
-
-    def prune(self) -> "Circuit":
-        """Without the edges that lie on no path from `input` to `logits`. Raises SearchError where not edges."""
-        return replace(self, mask=prune(self.mask, self.graph), pruned=True)
-
-    def intersect(self, other: "Circuit") -> "Circuit":
-        """The units in both. Raises SearchError where the two are not about the same units."""
-        same_units(self.units, other.units)
-        both = self.mask & other.mask.to(self.mask.device)
-        return Circuit(both, self.units, int(both.sum()), meta=self.meta)
-
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write to one safetensors file, whole or not at all, and return its path."""
-        fields = {"n": self.n, "pruned": self.pruned}
-        return write(path, "circuit", Stored(self.mask, self.units, self.meta, fields))
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> "Circuit":
-        """Read what `save` wrote. Raises SearchError where the file is missing, damaged or something else."""
-        stored = read(path, "circuit")
-        n, pruned = stored.fields.get("n"), stored.fields.get("pruned")
-        if str(stored.tensor.dtype) != "torch.bool" or type(n) is not int or type(pruned) is not bool:
-            raise SearchError(f"{os.fspath(path)} is damaged: it lacks a mask, its budget, or whether it was pruned.")
-        return cls(stored.tensor, stored.units, n, pruned, stored.meta)
-
-    def __repr__(self) -> str:
-        state = "pruned" if self.pruned else "not pruned"
-        return f"Circuit({len(self):,} of {_sketch(self.units)}, {self.n:,} asked for, {state})"
-
-
-def same_units(first: Sequence[str], second: Sequence[str]) -> None:
-    """Check that two sequences name the same units in the same order.
-
-    Raises:
-        SearchError: they do not; the message names the first difference.
-    """
-    if isinstance(first, EdgeNames) and isinstance(second, EdgeNames):
-        if first.graph == second.graph:
-            return
-        difference = f"{first.graph} against {second.graph}"
-    elif len(first) != len(second):
-        difference = f"{_sketch(first)} against {_sketch(second)}"
-    else:
-        pairs = enumerate(zip(first, second, strict=True))
-        found = next(((i, a, b) for i, (a, b) in pairs if a != b), None)
-        if found is None:
-            return
-        difference = f"unit {found[0]} is {found[1]} in one and {found[2]} in the other"
-    raise SearchError(f"These are not about the same units: {difference}. Score both with the same mediator and model.")
-
-
-def _graph(units: Sequence[str]) -> StreamGraph:
-    if not isinstance(units, EdgeNames):
-        raise SearchError(f"Only edges have a graph; these units are {_sketch(units)}. Search with Edges() for one.")
-    return units.graph
-
-
-def _sketch(units: Sequence[str]) -> str:
-    if isinstance(units, EdgeNames):
-        return f"{len(units):,} edges"
-    shown = ", ".join(units[i] for i in range(min(3, len(units))))
-    return f"{len(units):,} units ({shown}{', ...' if len(units) > 3 else ''})"
+        return f"Scores({', '.join([sketch(self.units), *made, *best])})"

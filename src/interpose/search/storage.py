@@ -1,6 +1,6 @@
 """Scores and circuits on disk: one safetensors file each, everything that is not a number as JSON in its header.
 
-Nothing in such a file is executed, and what it claims is checked before memory is taken for it.
+What a file claims is checked before memory is taken for it.
 """
 
 import json
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from interpose.errors import SearchError
 from interpose.models.stream import EdgeNames, StreamGraph
+from interpose.wire import Format
 
 VERSION = "1"
 
@@ -34,23 +35,14 @@ def write(path: str | os.PathLike[str], kind: str, content: Stored) -> Path:
     Raises:
         SearchError: something in `meta` is not JSON, or the folder does not exist.
     """
-    from safetensors.torch import save
-
     units = content.units
     names = {"graph": asdict(units.graph)} if isinstance(units, EdgeNames) else {"names": list(units)}
-    header = {"interpose": kind, "version": VERSION, "units": json.dumps(names)}
-    header |= {"meta": _json("meta", content.meta), "fields": _json("fields", content.fields)}
-    data = save({kind: content.tensor.detach().cpu().contiguous()}, metadata=header)
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise SearchError(f"There is no folder {path.parent} to write {path.name} into. Make it first.")
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        unfinished.write_bytes(data)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return path
+    header = {
+        "units": json.dumps(names),
+        "meta": _json("meta", content.meta),
+        "fields": _json("fields", content.fields),
+    }
+    return Format(kind, VERSION, SearchError).write(path, {kind: content.tensor}, header)
 
 
 def read(path: str | os.PathLike[str], kind: str) -> Stored:
@@ -59,39 +51,16 @@ def read(path: str | os.PathLike[str], kind: str) -> Stored:
     Raises:
         SearchError: there is no such file, or it is not what it should be.
     """
-    from safetensors import SafetensorError, safe_open
-
-    path = Path(path)
-    if not path.is_file():
-        raise SearchError(f"There is no file {path}. Write a path that save() returned.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            _check_kind(path, kind, header)
-            tensor = file.get_tensor(kind)
-    except SafetensorError as error:
-        raise SearchError(
-            f"{path} is not a whole safetensors file ({error}). Expected {kind} written by save()."
-        ) from error
+    tensors, header = Format(kind, VERSION, SearchError).read(path)
+    tensor = tensors.get(kind)
+    if tensor is None:
+        raise SearchError(f"{path} is not a whole safetensors file of {kind}. Expected one written by save().")
     try:
         units = _units(json.loads(header["units"]), tensor.shape)
         meta, fields = dict(json.loads(header["meta"])), dict(json.loads(header["fields"]))
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError, SearchError) as error:
         raise SearchError(f"The header of {path} is damaged: {error!r}. Write it again with save().") from error
     return Stored(tensor, units, meta, fields)
-
-
-def _check_kind(path: Path, kind: str, header: Mapping[str, str]) -> None:
-    found = header.get("interpose")
-    if found is None:
-        raise SearchError(f"{path} was not written by interpose. Expected {kind} written by save().")
-    if found != kind:
-        raise SearchError(f"{path} holds {found}, not {kind}. Load it with {found.capitalize()}.load(...).")
-    if header.get("version") != VERSION:
-        raise SearchError(
-            f"{path} has format version {header.get('version')}, but this interpose reads version {VERSION}. "
-            "Write it again, or install the version that wrote it."
-        )
 
 
 def _units(stored: Mapping[str, Any], shape: Sequence[int]) -> Sequence[str]:

@@ -1,4 +1,4 @@
-"""How a site is written in Python: `model.layers[12].attn.z`, `model.module("path").output`, `model.call.norm(h)`."""
+"""How a site is written in Python: `model.layers[12].attn.z`, `model.encoder.layers[0].output`."""
 
 import difflib
 import operator
@@ -62,9 +62,22 @@ class Part:
         site = self._site(name)
         self._model.running().write(site, value)
 
+    def skip(self, value: Any = None) -> None:
+        """Do not run this layer, attention or MLP.
+
+        Args:
+            value: what stands for its output; None passes a layer's input on, and adds nothing for an attention or MLP.
+        """
+        if "layers." not in self._prefix:
+            raise NoSuchPlace(
+                f"{user_line()}: {self._prefix.rstrip('.')} has no skip: only layers, their attn and their mlp have. "
+                'For any module write model.module("path").skip(value).'
+            )
+        self._model.running().skip(self._site("output"), value)
+
     def __dir__(self) -> list[str]:
         """The sites and parts, for completion."""
-        return sorted([*self._leaves, *self._parts])
+        return sorted([*self._leaves, *self._parts, *(["skip"] if "layers." in self._prefix else [])])
 
     def __repr__(self) -> str:
         """Its name."""
@@ -76,9 +89,10 @@ class Part:
         whole = self._prefix + name
         if name in self._leaves:
             return shared(whole)
-        layer, _, local = whole.removeprefix("layers.").partition(".")
+        inside, layers, rest = whole.partition("layers.")
+        layer, _, local = rest.partition(".")
         if local in TRANSFORMER_LENS:
-            return shared(f"layers.{layer}.{TRANSFORMER_LENS[local]}")
+            return shared(f"{inside}{layers}{layer}.{TRANSFORMER_LENS[local]}")
         raise NoSuchPlace(f"{user_line()}: there is no site {whole}. {nearest(whole)}")
 
 
@@ -91,11 +105,12 @@ class Layers:
         encoder: those of its encoder.
     """
 
-    __slots__ = ("_model", "_prefix")
+    __slots__ = ("_made", "_model", "_prefix")
 
     def __init__(self, model: "Model", encoder: bool = False) -> None:
         """Hold the model."""
         self._model, self._prefix = model, "encoder." if encoder else ""
+        self._made: dict[int, Part] = {}
 
     def __len__(self) -> int:
         """How many layers there are."""
@@ -104,6 +119,8 @@ class Layers:
 
     def __getitem__(self, index: Any) -> Part:
         """One layer; negative numbers count from the last."""
+        if type(index) is int and index in self._made:
+            return self._made[index]
         count = len(self)
         try:
             index = operator.index(index)
@@ -116,32 +133,42 @@ class Layers:
                 f"{user_line()}: there is no {self._prefix}layers[{index}]: this model has {count} layers, 0 to "
                 f"{count - 1}."
             )
-        return Part(self._model, f"{self._prefix}layers.{index % count}.", _LEAVES, _PARTS)
+        made = self._made[index] = Part(self._model, f"{self._prefix}layers.{index % count}.", _LEAVES, _PARTS)
+        return made
 
 
 @final
 class Encoder:
     """An encoder beside the layers: `model.encoder.layers[3].attn.z`, `model.encoder.norm.output`.
 
-    Attributes:
-        layers: its layers, by number.
-        norm: its final norm.
-        embed: the token embedding as it enters its stream [batch, position, width].
-
     Args:
         model: the model.
+
+    Raises:
+        SiteError: it has none.
     """
 
-    __slots__ = ("_model", "layers", "norm")
+    __slots__ = ("_layers", "_model")
 
     def __init__(self, model: "Model") -> None:
         """Hold the model."""
-        self._model = model
-        self.layers, self.norm = Layers(model, encoder=True), Part(model, "encoder.norm.", ("output",), {})
+        if model.table().encoder is None:
+            raise SiteError(f"{user_line()}: {model.info.name} has no encoder beside its layers.")
+        self._model, self._layers = model, Layers(model, encoder=True)
+
+    @property
+    def layers(self) -> Layers:
+        """Its layers, by number."""
+        return self._layers
+
+    @property
+    def norm(self) -> Part:
+        """Its final norm; `norm.output` is a site."""
+        return Part(self._model, "encoder.norm.", ("output",), {})
 
     @property
     def embed(self) -> Any:
-        """The value at the site."""
+        """The token embedding as it enters its stream [batch, position, width]."""
         return self._model.running().read(Site("encoder.embed"))
 
     @embed.setter
@@ -184,72 +211,11 @@ class Stack:
         return (getattr(layer, parts[0]) if parts else layer), name
 
 
-@final
-class Module:
-    """Any module of the network as a place, by its path.
-
-    Attributes:
-        output: what it returns; `.input` its first tensor argument; `.inputs` all of them as (args, kwargs).
-    """
-
-    __slots__ = ("_call", "_model", "_path")
-
-    def __init__(self, model: "Model", path: str, call: int | None = None) -> None:
-        """Only a name; nothing is read yet."""
-        for name, value in (("_model", model), ("_path", path), ("_call", call)):
-            object.__setattr__(self, name, value)
-
-    def call(self, number: int) -> "Module":
-        """One call of a module that runs several times in one pass, counted from 0."""
-        return Module(self._model, self._path, number)
-
-    def __getattr__(self, name: str) -> Any:
-        """The value at `input`, `inputs` or `output`."""
-        site = self._site(name)
-        return self._model.running().read(site)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Write `input`, `inputs` or `output`."""
-        site = self._site(name)
-        self._model.running().write(site, value)
-
-    def _site(self, name: str) -> Site:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        if name not in ("input", "inputs", "output"):
-            raise NoSuchPlace(f'{user_line()}: module("{self._path}") has .input, .inputs and .output, and no .{name}.')
-        return Site(self._path, name, self._call)
-
-
-@final
-class Call:
-    """The model's own modules as functions of values in a block."""
-
-    __slots__ = ("_model",)
-
-    def __init__(self, model: "Model") -> None:
-        """Hold the model."""
-        self._model = model
-
-    def module(self, path: str, *values: Any) -> Any:
-        """Apply the module at a path.
-
-        Args:
-            path: the module's path in the network.
-            *values: what it is called with.
-
-        Returns:
-            what it returns.
-        """
-        return self._model.running().call(path, values)
-
-    def norm(self, value: Any) -> Any:
-        """Apply the final norm to a stream [..., width]."""
-        return self.module(self._model.table().final_norm, value)
-
-    def unembed(self, value: Any) -> Any:
-        """Turn normed streams [..., width] into logits [..., vocab]."""
-        return self.module(self._model.table().unembed, value)
+def site_of_model(site: Site, doc: str) -> property:
+    """A property of a Model that reads and writes a site of the whole model."""
+    return property(
+        lambda model: model.running().read(site), lambda model, value: model.running().write(site, value), doc=doc
+    )
 
 
 def other_name(model: "Model", name: str) -> Any:

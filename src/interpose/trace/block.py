@@ -1,8 +1,7 @@
 """The with-block: a program about a model that has not run yet."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, final
@@ -10,36 +9,26 @@ from typing import TYPE_CHECKING, Any, final
 import torch
 
 from interpose.errors import TraceError
-from interpose.graph import Batch, Feed, Graph, World
-from interpose.graph.nodes import Call, Gradient, Input, Read, Ref, Save, Write
-from interpose.graph.sites import Site
+from interpose.graph import Batch, Feed, Graph, markup
+from interpose.graph.arguments import Ref, Steps
+from interpose.graph.nodes import Apply, Call, Input, Log, Read, Save, Skip, Stop, Write
+from interpose.graph.sites import NEW_TOKENS, Site, shared
 from interpose.trace.dispatch import answer
+from interpose.trace.generating import texts_of, the_generation
+from interpose.trace.held import Held
 from interpose.trace.kept import become
 from interpose.trace.lines import user_line
-from interpose.trace.positions import Padding, place_index
+from interpose.trace.opened import Worlds
+from interpose.trace.operations import index
 from interpose.trace.proxy import Origin, Proxy, known_shape
 from interpose.trace.recorder import Recorder
 from interpose.trace.shapes import shape_of_call
-from interpose.trace.weights import weight_at, weight_paths
-from interpose.trace.writing import check_site, site_value
+from interpose.trace.skipping import stand_in
+from interpose.trace.weights import weight_at
+from interpose.trace.writing import check_site, set_index, site_value
 
 if TYPE_CHECKING:
     from interpose.trace.model import Model
-
-
-@dataclass
-class _Held:
-    """What a site holds, as far as the block has written.
-
-    Attributes:
-        generation: how often it was given another value.
-        last: the value written last.
-        in_place: the value as it was last changed in place, if it was since.
-    """
-
-    generation: int = 0
-    last: Ref | None = None
-    in_place: Ref | None = None
 
 
 @final
@@ -50,6 +39,9 @@ class Trace:
         saved: the values saved by name, after the block.
         graph: the recorded graph, after the block.
         feed: the inputs and captured tensors that went with it, after the block.
+        recorder: the nodes written so far.
+        worlds: the worlds opened so far.
+        held: what the sites hold so far.
 
     Args:
         model: the model.
@@ -60,15 +52,12 @@ class Trace:
     def __init__(self, model: "Model", batch: Batch | None, run: bool) -> None:
         """Nothing is recorded before the block is entered."""
         self.model, self.device = model, model.device
-        self.recorder = Recorder(lambda: weight_paths(model.network))
+        self.recorder = Recorder(model)
         self.saved: dict[str, Any] = {}
         self._run, self._first = run, batch
-        self._worlds: dict[str, World] = {}
-        self._batches: dict[str, Batch] = {}
-        self._paddings: dict[tuple[str, bool], Padding | None] = {}
-        self._world: str | None = None
+        self.worlds = Worlds(self.recorder)
         self._saves: dict[str, Proxy] = {}
-        self._held: dict[tuple[Site, str], _Held] = {}
+        self.held = Held()
 
     def __enter__(self) -> "Trace":
         """Open the block."""
@@ -85,14 +74,39 @@ class Trace:
         self.recorder.open, self.recorder.failed = False, True
         if kind is not None:
             return
-        self.graph = Graph(tuple(self._worlds.values()), tuple(self.recorder.nodes))
-        self.feed = Feed(dict(self._batches), dict(self.recorder.constants))
+        self.graph = Graph.recorded(tuple(self.worlds.all.values()), tuple(self.recorder.nodes))
+        self.feed = Feed(dict(self.worlds.batches), dict(self.recorder.constants))
         if self._run:
             self.saved = next(iter(self.model.backend.run_many([self.graph], [self.feed])))
             for name, proxy in self._saves.items():
                 if "_trace" in proxy.__dict__:  # one saved under two names has become its tensor already
                     become(proxy, self.saved[name])
         self.recorder.failed = False
+
+    @property
+    def tokens(self) -> torch.Tensor:
+        """The token ids that the block's generation chose [prompt, step], after the block."""
+        return self.saved[f"{the_generation(self.worlds.batches, self.saved)}.tokens"]
+
+    @property
+    def texts(self) -> list[str]:
+        """The new text of each prompt, after the block."""
+        batch = self.worlds.batches[the_generation(self.worlds.batches, self.saved)]
+        return texts_of(self.model, self.tokens, batch.generation.stop if batch.generation else ())
+
+    @property
+    def text(self) -> str:
+        """The new text, after the block, where there was one prompt."""
+        found = self.texts
+        if len(found) != 1:
+            raise TraceError(f"{user_line()}: there were {len(found)} prompts; t.texts has the new text of each.")
+        return found[0]
+
+    def _repr_html_(self) -> str:
+        graph = getattr(self, "graph", None)
+        if graph is None:
+            return markup.title(f"a block of {self.model.info.name} that has not ended")
+        return markup.title(f"a block of {self.model.info.name}") + graph._repr_html_()
 
     @contextmanager
     def world(self, name: str, *inputs: Any, base: str | None = None, **kwargs: Any) -> Iterator[None]:
@@ -102,24 +116,28 @@ class Trace:
             name: how it is called in the graph.
             *inputs: a prompt, a list of prompts, a `Batch`, or what the module is called with.
             base: the world it is a variation of, if any.
-            **kwargs: further arguments of the module.
+            **kwargs: further arguments of the module; with `max_new_tokens` the world is a generation, as in
+                `Model.generate`.
         """
-        if self._world is not None:
-            raise TraceError(
-                f"{user_line()}: the world {name!r} is opened inside the world {self._world!r}. "
-                "Close one before the next; values read in one can be written in another."
-            )
-        if name in self._worlds:
-            raise TraceError(
-                f"{user_line()}: there already is a world named {name!r}. A world is one call; name this one anew."
-            )
-        if base is not None and base not in self._worlds:
-            raise TraceError(f"{user_line()}: the base {base!r} of the world {name!r} is no world of this block.")
+        self.worlds.check_new(name, base)
         self._open_world(name, self.model.batch(*inputs, **kwargs), base)
         try:
             yield
         finally:
-            self._world = None
+            self.worlds.open = None
+
+    def steps(self, start: int = 0, stop: int | None = None) -> AbstractContextManager[None]:
+        """Steps of a generation: what is written inside happens at each of them; what is saved becomes a list.
+
+        Args:
+            start: the first; step 0 is the prompt, each later one a new token.
+            stop: the one after the last; None for all that there are.
+        """
+        return self.worlds.at(Steps(start, stop))
+
+    def step(self, number: int) -> AbstractContextManager[None]:
+        """One step of a generation; what is saved inside becomes one value."""
+        return self.worlds.at(Steps(number, number + 1, one=True))
 
     def input(self, name: str, like: Any, trainable: bool = False) -> Any:
         """A tensor that each run's feed gives anew.
@@ -147,25 +165,38 @@ class Trace:
 
     def read(self, site: Site) -> Any:
         """Record a read of a site in the open world."""
-        world = self._open_name(site)
-        shape = self.model.shapes.of(site, self._batches[world])
-        ref = self.recorder.add(Read(site=site, world=world))
-        held = self._held.get((site, world))
-        generation = held.generation if held is not None else 0
-        return Proxy.make(self, ref, shape, Origin(site=site, world=world, generation=generation))
+        world = self.worlds.name(site)
+        steps = self.recorder.steps
+        shape = self.model.shapes.of(site, self.worlds.batches[world], steps)
+        ref = self.recorder.add(Read(site=site, world=world, steps=steps))
+        generation = self.held.generation((site, world, steps))
+        return Proxy.make(self, ref, shape, Origin(site=site, world=world, steps=steps, generation=generation))
 
     def write(self, site: Site, value: Any) -> None:
         """Record `site = value` in the open world."""
-        world = self._open_name(site)
-        shape = self.model.shapes.of(site, self._batches[world])
+        world = self.worlds.name(site)
+        steps = self.recorder.steps
+        shape = self.model.shapes.of(site, self.worlds.batches[world], steps)
         if not isinstance(value, Proxy):
             value = site_value(self, value, self.model.dtype if shape is None else shape.dtype)
-        ref, held = value.ref_in(self.recorder), self._held.get((site, world))
-        if held is not None and held.last == ref:
+        ref = value.ref_in(self.recorder)
+        if self.held.is_last((site, world, steps), ref):
             return  # `site += v` hands the changed value back to the site it has already been written to
         if shape is not None and value._shape_of is not None:
-            check_site(site, shape, value._shape_of, self.model.table().wide_key_norm)
-        self.note_write(site, world, ref)
+            check_site(site, shape, value._shape_of, self.model.table().fixed(site.local, self.model.sizes()))
+        self.note_write(Origin(site=site, world=world, steps=steps), ref)
+
+    def skip(self, site: Site, value: Any) -> None:
+        """Record that the module which makes a site is not run, and what stands for its result.
+
+        Args:
+            site: the `output` of a layer, of its attention or MLP, or of any module.
+            value: a value of the block, a tensor or a number; None passes a layer's input on, and adds nothing for an
+                attention or MLP.
+        """
+        world, steps = self.worlds.name(site), self.recorder.steps
+        stands = stand_in(self, site, value, self.model.shapes.of(site, self.worlds.batches[world], steps))
+        self.recorder.add(Skip(site=site, world=world, value=stands.ref_in(self.recorder), steps=steps))
 
     def call(self, path: str, values: tuple[Any, ...]) -> Any:
         """Record a call of one of the model's own modules."""
@@ -181,14 +212,49 @@ class Trace:
             return Proxy.make(self, ref, None)
         return Proxy.make(self, ref, shape_of_call(module, path, [known_shape(value) for value in values], self.device))
 
-    def grad(self, of: Proxy, wrt: Proxy) -> Any:
-        """Record a derivative."""
-        ref = self.recorder.add(Gradient(of=of.ref_in(self.recorder), wrt=wrt.ref_in(self.recorder)))
-        return Proxy.make(self, ref, wrt._shape_of)
+    def stop(self) -> None:
+        """Run nothing more of the open world once its sites have been reached; a generation ends with this step."""
+        world = self.worlds.name("t.stop()")
+        self.recorder.add(Stop(world=world, steps=self.recorder.steps))
+
+    def log(self, label: str, value: Any) -> None:
+        """Print a value under a label when it is made.
+
+        Args:
+            label: what to call it.
+            value: a value of the block.
+        """
+        if not isinstance(value, Proxy):
+            raise TraceError(f"{user_line()}: t.log takes a value of the block, not a {type(value).__name__}.")
+        self.recorder.add(Log(label=label, value=value.ref_in(self.recorder)))
+
+    def apply(self, function: Callable[..., Any], *values: Any, like: Any = None) -> Any:
+        """Call any function with real tensors when they are made; only on this machine.
+
+        Args:
+            function: called once a run (once a step, for values of several steps).
+            *values: values of the block, tensors, numbers or text.
+            like: a value whose shape and type the result has; without it, the shape is not known in the block.
+
+        Returns:
+            a value of the block: what the function returns.
+        """
+        args = tuple(self.recorder.encode(value) for value in values)
+        ref = self.recorder.add(Apply(function=function, args=args))
+        return Proxy.make(self, ref, None if like is None else known_shape(like))
 
     def answer(self, proxy: Proxy, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         """What torch was asked to do to a value of this block; see `interpose.trace.dispatch`."""
         return answer(proxy, func, args, kwargs)
+
+    def index(self, value: Any, where: Any) -> Any:
+        """Record an index of a value."""
+        return index(self, value, where)
+
+    def set_index(self, target: Proxy, where: Any, value: Any) -> None:
+        """Record a write to an index of a value."""
+        target.check_open()
+        set_index(self, target, where, value)
 
     def note_save(self, proxy: Proxy, name: str | None) -> None:
         """Record that a value is wanted after the block."""
@@ -199,93 +265,30 @@ class Trace:
         self.recorder.add(Save(name=name, value=proxy.ref_in(self.recorder)))
         self._saves[name] = proxy
 
-    def note_write(self, site: Site, world: str, value: Ref, in_place: bool = False) -> None:
+    def note_write(self, origin: Origin, value: Ref, in_place: bool = False) -> None:
         """Record that a site carries a value from here on.
 
         Args:
-            site: the site.
-            world: its world.
+            origin: the site, its world and its steps.
             value: the value.
             in_place: it is the site's own value, changed; else another in its place.
         """
-        self.recorder.add(Write(site=site, world=world, value=value))
-        held = self._held.setdefault((site, world), _Held())
-        held.last, held.in_place = value, value if in_place else None
-        held.generation += not in_place
-
-    def value_in_place(self, origin: Origin) -> Ref | None:
-        """The value of a site as it was last changed in place; None where it still is what was read.
-
-        Raises:
-            TraceError: the site was given another value since it was read.
-        """
         assert origin.site is not None
-        held = self._held.get((origin.site, origin.world), _Held())
-        if held.generation != origin.generation:
+        if origin.steps != self.recorder.steps:
             raise TraceError(
-                f"{user_line()}: {origin.site} has been given another value since this one was read from it, so "
-                "changing this "
-                "one would change nothing. Read the site again."
+                f"{user_line()}: this value was read at {origin.steps} and is changed in place outside of it. Read "
+                f"{origin.site} again at the steps where it is to be changed."
             )
-        return held.in_place
-
-    def place_index(self, value: Any, index: Any) -> tuple[Any, Any]:
-        """An index as it is meant on left-padded batches; see `interpose.trace.positions`."""
-        origin = value._origin if isinstance(value, Proxy) else None
-        if origin is None or origin.site is None or value._shape_of is None:
-            return None, index
-        decodes = self.model.decodes(origin.site)
-        if (origin.world, decodes) not in self._paddings:
-            self._paddings[origin.world, decodes] = Padding.of(self._batches[origin.world], decodes)
-        return place_index(index, origin.site, self._paddings[origin.world, decodes], value._shape_of.shape)
+        self.recorder.add(Write(site=origin.site, world=origin.world, value=value, steps=origin.steps))
+        self.held.note((origin.site, origin.world, origin.steps), value, in_place)
 
     def find_shape(self, ref: Ref) -> torch.Tensor:
         """The shape of a value that no table tells: the model runs once, without data."""
-        graph = Graph(tuple(self._worlds.values()), (*self.recorder.nodes, Save(name="wanted", value=ref)))
-        return self.model.shapes.of_saved(graph, Feed(dict(self._batches), dict(self.recorder.constants)))
+        graph = Graph(tuple(self.worlds.all.values()), (*self.recorder.nodes, Save(name="wanted", value=ref)))
+        return self.model.shapes.of_saved(graph, Feed(dict(self.worlds.batches), dict(self.recorder.constants)))
 
     def _open_world(self, name: str, batch: Batch, base: str | None) -> None:
-        self._worlds[name] = World(name, base, at=user_line())
-        self._batches[name], self._world = batch, name
-
-    def _open_name(self, site: Site) -> str:
-        if self._world is None:
-            raise TraceError(
-                f"{user_line()}: {site} belongs to a world, and none is open here. Write\n"
-                f'    with t.world("clean", prompt):\n        ... {site} ...\n'
-                "or give the prompt to trace(...) itself."
-            )
-        return self._world
-
-
-def grad(of: Any, wrt: Any) -> Any:
-    """The gradient of a number with respect to a value, both of the same block; usable inside the graph too.
-
-    Args:
-        of: a single number, such as `model.logits[:, -1, 42].sum()`.
-        wrt: a value that the number depends on, such as `model.layers[5].output`.
-
-    Returns:
-        the gradient, of the shape of `wrt`.
-
-    Raises:
-        TraceError: one of them is no value of a block.
-
-    Example:
-        ```python
-        with model.trace("one prompt") as t:
-            h = model.layers[5].output
-            g = ip.grad(model.logits[:, -1, 42].sum(), h).save()
-        ```
-    """
-    for value in (of, wrt):
-        if not isinstance(value, Proxy):
-            raise TraceError(
-                f"{user_line()}: ip.grad(y, x) takes two values of one with-block; for plain tensors use "
-                "torch.autograd.grad."
-            )
-    if of._shape_of is not None and of._shape_of.numel() != 1:
-        raise TraceError(
-            f"{user_line()}: ip.grad needs a single number, not shape {tuple(of._shape_of.shape)}. Sum it or index it."
-        )
-    return of._trace.grad(of, wrt)
+        self.worlds.begin(name, batch, base)
+        if batch.generation is not None:
+            ref = self.recorder.add(Read(site=shared(NEW_TOKENS), world=name))
+            self.recorder.add(Save(name=f"{name}.tokens", value=ref))

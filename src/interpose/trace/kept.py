@@ -18,7 +18,10 @@ def become(proxy: Any, value: Any) -> None:
     """
     proxy.__dict__.clear()
     if isinstance(value, torch.Tensor):
-        torch.utils.swap_tensors(proxy, value.detach().as_subclass(torch.Tensor))
+        proxy.__class__ = torch.Tensor
+        # What torch.utils.swap_tensors does, without the checks for what a proxy cannot have.
+        plain = value.detach()
+        torch._C._swap_tensor_impl(proxy, plain if type(plain) is torch.Tensor else plain.as_subclass(torch.Tensor))
     else:
         vars(proxy)["value"] = value
         proxy.__class__ = Kept

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from contextvars import ContextVar, Token
+from functools import partial
+from os import PathLike
 from typing import Any, final
 
 import torch
@@ -11,12 +13,17 @@ from interpose.errors import SiteError, TraceError
 from interpose.graph import Batch, Graph, Site
 from interpose.graph.sites import standard
 from interpose.models import Dims, Family, find
-from interpose.trace.access import Call, Encoder, Layers, Module, Part, other_name
+from interpose.trace.access import Encoder, Layers, Part, other_name, site_of_model
 from interpose.trace.block import Trace
+from interpose.trace.caching import cache
+from interpose.trace.dataset import Activations
+from interpose.trace.generating import world_batch
 from interpose.trace.info import ModelInfo
 from interpose.trace.lines import user_line
+from interpose.trace.modules import Call, Module
+from interpose.trace.prompts import Tokens
 from interpose.trace.shapes import Shapes
-from interpose.trace.tokens import make_batch, tokens
+from interpose.trace.tokens import tokens
 from interpose.trace.weights import hash_of, module_at, projection
 
 _ATTRIBUTES = "network tokenizer info config family dims backend layers call norm shapes"
@@ -31,6 +38,7 @@ class Model:
         tokenizer: a tokenizer object of the transformers library, or None.
         info: where it came from.
         attention: how its library lets attention be tapped, or None.
+        backend: what runs its graphs; None runs them on the network, here.
 
     Attributes:
         network: the stock module.
@@ -46,19 +54,27 @@ class Model:
     """
 
     def __init__(
-        self, network: torch.nn.Module, *, tokenizer: Any = None, info: ModelInfo, attention: Attention | None = None
+        self,
+        network: torch.nn.Module,
+        *,
+        tokenizer: Any = None,
+        info: ModelInfo,
+        attention: Attention | None = None,
+        backend: Any = None,
     ) -> None:
         """Find the table for the network's `config.model_type`."""
         config = getattr(network, "config", None)
         self.network, self.tokenizer, self.info, self.config = network, tokenizer, info, config
         family = find(getattr(config, "model_type", None))
-        self.family: Family | None = None if family is None else family.of(config)
+        family = None if family is None else family.of(config)
+        paths = {path for path, _ in network.named_modules(remove_duplicate=False)}
+        self.family: Family | None = None if family is None else family.on(paths)
         self.dims: Dims | None = self.family.dims(config) if self.family is not None else None
-        self.backend = LocalBackend(network, self.family, self.dims, attention)
+        self.backend: Any = backend or LocalBackend(network, self.family, self.dims, attention)
         self.layers, self.call = Layers(self), Call(self)
         self.norm = Part(self, "norm.", ("output",), {})
         self._open: ContextVar[Trace | None] = ContextVar(f"open block of {info.name}", default=None)
-        self._hash = info.weights_hash
+        self._hash, self._make_hash = info.weights_hash, partial(hash_of, network)
         self.shapes = Shapes(self)
 
     def __getattr__(self, name: str) -> Any:
@@ -77,9 +93,7 @@ class Model:
     def __repr__(self) -> str:
         """Name, kind and size."""
         count = sum(weight.numel() for weight in self.network.parameters())
-        kind = (
-            type(self.network).__name__ if self.family else f"{type(self.network).__name__}, no table: use module(path)"
-        )
+        kind = type(self.network).__name__ + ("" if self.family else ", no table: use module(path)")
         note = f", {self.info.note}" if self.info.note else ""
         return f"Model({self.info.name}: {kind}, {count:,} parameters{note})"
 
@@ -104,26 +118,75 @@ class Model:
         """
         return Trace(self, self.batch(*inputs, **kwargs) if inputs or kwargs else None, run)
 
-    def tokens(self, prompts: str | Sequence[str]) -> Batch:
+    def generate(self, *inputs: Any, max_new_tokens: int = 20, run: bool = True, **kwargs: Any) -> Trace:
+        """Open a with-block about a generation: its sites are read and written at steps.
+
+        Args:
+            *inputs: a prompt, a list of prompts, messages (`[{"role": "user", "content": ...}]`), or token ids.
+            max_new_tokens: how many tokens to add, at most.
+            run: run when the block ends.
+            **kwargs: `temperature` (0, the default, takes the likeliest token), `top_k`, `top_p`, `seed` (0); `stop`,
+                the tokens that end a row (ids, or texts of one token; None is the model's own, () none); further
+                arguments of the module.
+
+        Returns:
+            the block; after it, `t.text` (`t.texts`) is the new text and `t.tokens` the new token ids.
+
+        Example:
+            ```python
+            with model.generate("Once upon a time", max_new_tokens=20) as t:
+                with t.steps():
+                    model.layers[10].output[:, -1] += v
+            print(t.text)
+            ```
+        """
+        return Trace(self, self.batch(*inputs, max_new_tokens=max_new_tokens, **kwargs), run)
+
+    def edited(self, *edits: Any) -> "Model":
+        """A view of this model whose every run has edits in it; the model itself, and `network`, stay as they are.
+
+        Args:
+            *edits: blocks that have ended, `ip.Edit`s, graphs, or objects with `edit(model)`; the first comes first.
+        """
+        from interpose.trace.edited import edited
+
+        return edited(self, edits)
+
+    def cache(self, prompts: Any, sites: str | Sequence[str], out: str | PathLike[str], **options: Any) -> Activations:
+        """Stream activations to a folder, as a data set; where it was cut off, the same call goes on.
+
+        Args:
+            prompts: texts, or token ids; any iterable, which may be larger than memory.
+            sites: names such as `layers.5.output`, or `module("path").output`.
+            out: the folder.
+            **options: `batch_size=16`, `positions="all"` (or `"last"`), `dtype=None` (or `"float16"`, `"bfloat16"`,
+                `"float32"`), `shard_bytes=2**28`, `progress=True`.
+
+        Returns:
+            the data set; `ip.Activations.load(out)` opens it again.
+        """
+        return cache(self, prompts, sites, out, options)
+
+    def tokens(self, prompts: str | Sequence[str]) -> Tokens:
         """Tokenise prompts, padded on the left.
 
         Args:
             prompts: one or several.
 
         Returns:
-            a batch with `input_ids`, `attention_mask` and `position_ids`, each [prompt, position].
+            the tokens, which print as a table: `.ids` and `.mask` [prompt, position], `.texts`, `.position(text)`. A
+            block takes them in place of the prompts.
         """
         if self.tokenizer is None:
             raise TraceError(
                 f"{user_line()}: {self.info.name} has no tokenizer, so it cannot read text. Give token ids as a "
-                "tensor, or a "
-                "tokenizer when loading: ip.wrap(module, tokenizer=...)."
+                "tensor, or a tokenizer when loading: ip.wrap(module, tokenizer=...)."
             )
         return tokens(self.tokenizer, prompts)
 
     def batch(self, *inputs: Any, **kwargs: Any) -> Batch:
-        """What one call of the model is given, from prompts, token ids or the module's own arguments."""
-        return make_batch(self, inputs, kwargs)
+        """What a world is given, from prompts, messages, token ids or the module's own arguments."""
+        return world_batch(self, inputs, kwargs)
 
     def plan(self, graph: Graph) -> Any:
         """What will run for a graph; print it."""
@@ -142,26 +205,10 @@ class Model:
         """The value at a standard site, by name; TransformerLens's and nnterp's names are understood too."""
         return self.running().read(standard(name))
 
-    embed = property(
-        lambda self: self.running().read(Site("embed")),
-        lambda self, value: self.running().write(Site("embed"), value),
-        doc="The token embedding as it enters the stream [batch, position, width].",
-    )
-    logits = property(
-        lambda self: self.running().read(Site("logits")),
-        lambda self, value: self.running().write(Site("logits"), value),
-        doc="The logits [batch, position, vocabulary].",
-    )
-    output = property(
-        lambda self: Module(self, "").output,
-        lambda self, value: self.running().write(Site("", "output"), value),
-        doc="What the whole network returns.",
-    )
-    input = property(
-        lambda self: Module(self, "").input,
-        lambda self, value: self.running().write(Site("", "input"), value),
-        doc="The network's first tensor argument.",
-    )
+    embed = site_of_model(Site("embed"), "The token embedding as it enters the stream [batch, position, width].")
+    logits = site_of_model(Site("logits"), "The logits [batch, position, vocabulary].")
+    output = site_of_model(Site("", "output"), "What the whole network returns.")
+    input = site_of_model(Site("", "input"), "The network's first tensor argument.")
 
     @property
     def device(self) -> torch.device:
@@ -175,25 +222,14 @@ class Model:
 
     @property
     def weights_hash(self) -> str:
-        """sha256 of its weights: of the file where it was loaded from one, else of every parameter and buffer."""
-        if not self._hash:
-            self._hash = hash_of(self.network)
+        """sha256 of its weights: of the file where it was loaded from one, else of all of them; and of its edits."""
+        self._hash = self._hash or self._make_hash()
         return self._hash
 
     @property
     def encoder(self) -> Encoder:
-        """The encoder that feeds the layers; its sites are named as theirs.
-
-        Raises:
-            SiteError: there is none.
-        """
-        if self.table().encoder is None:
-            raise SiteError(f"{user_line()}: {self.info.name} has no encoder beside its layers.")
+        """The encoder that feeds the layers; its sites are named as theirs. SiteError where there is none."""
         return Encoder(self)
-
-    def decodes(self, site: Site) -> bool:
-        """Whether a standard site holds what a decoder was given, and not the tokens that an encoder reads."""
-        return self.family is not None and self.family.encoder is not None and not site.in_encoder
 
     def table(self) -> Family:
         """The architecture's table.
@@ -204,18 +240,13 @@ class Model:
         if self.family is None:
             kind = getattr(self.config, "model_type", None) or type(self.network).__name__
             raise SiteError(
-                f"{self.info.name} is of a kind without a table ({kind}), so standard names such as "
-                "layers[0].output have no "
-                'meaning for it. Reach its parts by path: model.module("path.of.module").output.'
+                f"{self.info.name} is of a kind without a table ({kind}), so standard names such as layers[0].output "
+                'have no meaning for it. Reach its parts by path: model.module("path.of.module").output.'
             )
         return self.family
 
     def sizes(self) -> Dims:
-        """Its sizes.
-
-        Raises:
-            SiteError: its architecture has no table.
-        """
+        """Its sizes; SiteError where its architecture has no table."""
         self.table()
         assert self.dims is not None
         return self.dims
@@ -253,8 +284,7 @@ class Model:
         if self._open.get() is not None:
             raise TraceError(
                 f"{user_line()}: a block of {self.info.name} is opened inside another. Close the first, or open "
-                "two worlds in one "
-                'block: with t.world("clean", ...): ... with t.world("corrupt", ...): ...'
+                'two worlds in one block: with t.world("clean", ...): ... with t.world("corrupt", ...): ...'
             )
         return self._open.set(block)
 

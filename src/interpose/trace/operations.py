@@ -1,6 +1,7 @@
 """Recording an operation or an index, and finding the shape of its result."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -64,7 +65,7 @@ def index(trace: Any, base: Any, where: Any) -> Any:
     """
     if not isinstance(base, Proxy):
         return record(trace, "getitem", torch.Tensor.__getitem__, (base, where), {})
-    columns, where_then = trace.place_index(base, where)
+    columns, where_then = trace.worlds.place_index(base, where)
     if columns is not None:
         base = indexed(base, columns, columns)
     return indexed(base, where_then, where)
@@ -96,5 +97,35 @@ def one_index(where: Any) -> Any:
 
 def indexed_shape(shape: torch.Tensor, where: Any) -> torch.Tensor:
     """What an index gives of a tensor without data."""
+    key = _key(where)
+    if key is None:
+        return _find_indexed_shape(shape, where)
+    return _plain_index(shape.shape, shape.dtype, key)
+
+
+def _key(where: Any) -> Any:
+    """An index of whole numbers, slices and ellipses as something that can be looked up; else None."""
+    parts = where if type(where) is tuple else (where,)
+    found = []
+    for part in parts:
+        if type(part) is slice:
+            bounds = part.start, part.stop, part.step
+            if any(bound is not None and type(bound) is not int for bound in bounds):
+                return None
+            found.append(bounds)
+        elif type(part) is int or part is None or part is Ellipsis:
+            found.append(part)
+        else:
+            return None
+    return tuple(found)
+
+
+@lru_cache(maxsize=4096)
+def _plain_index(shape: torch.Size, dtype: torch.dtype, key: tuple[Any, ...]) -> torch.Tensor:
+    where = tuple(slice(*part) if type(part) is tuple else part for part in key)
+    return _find_indexed_shape(torch.empty(shape, dtype=dtype, device="meta"), where)
+
+
+def _find_indexed_shape(shape: torch.Tensor, where: Any) -> torch.Tensor:
     with torch._C.DisableTorchFunctionSubclass():
         return try_shapes(lambda: shape[bare(where, keep=True)], (), {}, "this index")

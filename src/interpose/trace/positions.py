@@ -5,6 +5,7 @@ each row's first real token; here such an index is split in two: one that picks 
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -17,6 +18,17 @@ from interpose.trace.lines import user_line
 _FROM_END = (
     "Name both ends from the start ([:, 2:5]) or from the end ([:, -3:]), or take one position or a list of positions."
 )
+
+
+@lru_cache(maxsize=64)
+def whole(rows: int, length: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """The mask and the positions of prompts of one length, each [row, position]; made once for each size.
+
+    A network that changes them in place is noticed, as with every tensor that it is given.
+    """
+    with torch.inference_mode(False):
+        ones = torch.ones(rows, length, dtype=torch.long, device=device)
+        return ones, torch.arange(length, device=device).expand(rows, -1).contiguous()
 
 
 @dataclass(frozen=True)
@@ -34,10 +46,10 @@ class Padding:
     right: bool
 
     @classmethod
-    def of(cls, batch: Batch, decoder: bool = False) -> "Padding | None":
-        """How a batch is padded, or what a decoder is given in it; None where it is not."""
-        mask = batch.kwargs.get("decoder_attention_mask" if decoder else "attention_mask")
-        if mask is None or mask.ndim != 2 or bool(mask.all()):
+    def of(cls, batch: Batch, given_as: str = "") -> "Padding | None":
+        """How a batch is padded; None where it is not. See `Family.given_as` for networks that are given two texts."""
+        mask = batch.kwargs.get(f"{given_as}attention_mask")
+        if mask is None or mask.ndim != 2 or mask is whole(*mask.shape, mask.device)[0] or bool(mask.all()):
             return None
         counts = (mask.cumsum(-1) == 0).sum(-1).to("cpu")
         return cls(counts, bool(counts.any()), not bool(mask[:, -1].all()))

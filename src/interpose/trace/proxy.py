@@ -11,19 +11,20 @@ from typing import Any
 import torch
 
 from interpose.errors import TraceError
-from interpose.graph.nodes import Ref
+from interpose.graph.arguments import Ref, Steps
 from interpose.graph.sites import Site
 from interpose.trace.functions import give_operators
 from interpose.trace.lines import user_line
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)
 class Origin:
     """Where a proxy may be written through to.
 
     Attributes:
         site: for a site's own value, the site.
         world: its world.
+        steps: the steps of a generation that it was read at.
         generation: how often the site had been given another value when this one was read.
         parent: for a basic index of another proxy, that proxy.
         index: the index.
@@ -32,6 +33,7 @@ class Origin:
 
     site: Site | None = None
     world: str = ""
+    steps: Steps | None = None
     generation: int = 0
     parent: "Proxy | None" = None
     index: Any = None
@@ -62,18 +64,28 @@ class Proxy(torch.Tensor):
             origin: where it may be written through to.
         """
         made = torch.Tensor._make_subclass(Proxy, _NOTHING if like is None else like)
-        vars(made).update(_trace=trace, _ref=ref, _shape_of=like, _origin=origin)
+        held: dict[str, Any] = vars(made)
+        held["_trace"], held["_ref"], held["_shape_of"], held["_origin"] = trace, ref, like, origin
         return made
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Record what torch was asked to do."""
         kwargs = kwargs or {}
-        proxy = next(proxies((args, kwargs)), None)
+        proxy = args[0] if args and type(args[0]) is Proxy else next(proxies((args, kwargs)), None)
         if proxy is None:
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **kwargs)
         return proxy._trace.answer(proxy, func, args, kwargs)
+
+    def __getitem__(self, where: Any) -> Any:
+        """An index, recorded; as torch would hand it over, without the way through torch."""
+        self.check_open()
+        return self._trace.index(self, where)
+
+    def __setitem__(self, where: Any, value: Any) -> None:
+        """A write to an index, recorded."""
+        self._trace.set_index(self, where, value)
 
     def save(self, name: str | None = None) -> "Proxy":
         """Keep the value: after the block this variable is a plain tensor, and `t.saved[name]` has it too."""
@@ -92,6 +104,11 @@ class Proxy(torch.Tensor):
             raise TraceError(
                 f"{user_line()}: this value belongs to another block (another model's, or an earlier one). "
                 "Save it there and use the saved tensor here."
+            )
+        if recorder.stepped and recorder.stepped.get(self._ref.index, recorder.steps) != recorder.steps:
+            raise TraceError(
+                f"{user_line()}: this value has one value a step ({recorder.stepped[self._ref.index]}), so it is used "
+                "and saved inside that block. Save it there; after the block it is a list."
             )
         return self._ref
 

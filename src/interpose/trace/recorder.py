@@ -1,5 +1,6 @@
 """The list of nodes being written while a with-block runs."""
 
+import math
 from collections.abc import Callable
 from itertools import count
 from typing import Any
@@ -7,25 +8,41 @@ from typing import Any
 import torch
 
 from interpose.errors import TraceError
-from interpose.graph.nodes import Constant, Dots, Dtype, Node, Op, Ref, Slice, Weight
+from interpose.graph.arguments import Dots, Dtype, Ref, Slice, Steps
+from interpose.graph.nodes import Constant, Node, Op, Read, Weight, references
 from interpose.trace.lines import user_line
 from interpose.trace.proxy import Proxy
+from interpose.trace.weights import buffer_at, weight_paths
+
+_PLAIN = frozenset([int, float, str, bool, complex, type(None), Ref])
+"""What stands in a graph as it is."""
 
 
 class Recorder:
     """Collects nodes and the tensors they capture.
 
+    Attributes:
+        nodes: what was recorded.
+        constants: the captured tensors by name.
+        steps: the steps of a generation that are open now.
+        stepped: the nodes that have one value a step, and their steps.
+        open: more may be recorded.
+        failed: the block raised.
+        model: as given.
+
     Args:
-        weights: path of each of the model's own parameters and buffers, by identity.
+        model: the model, whose own weights are named and not copied.
     """
 
-    def __init__(self, weights: Callable[[], dict[int, str]]) -> None:
+    def __init__(self, model: Any) -> None:
         """Start empty."""
         self.nodes: list[Node] = []
         self.constants: dict[str, torch.Tensor] = {}
+        self.steps: Steps | None = None
+        self.stepped: dict[int, Steps] = {}
         self.open = True
         self.failed = False
-        self._find_weights = weights
+        self.model = model
         self._weights: dict[int, str] | None = None
         self._captured: dict[tuple[int, int], Ref] = {}
         self._kept: list[torch.Tensor] = []
@@ -34,6 +51,10 @@ class Recorder:
         """Append a node, marked with the user's line."""
         object.__setattr__(node, "at", node.at or user_line())
         self.nodes.append(node)
+        if self.steps is not None and not self.steps.one:
+            of_steps = isinstance(node, Read) or any(ref.index in self.stepped for ref in references(node))
+            if of_steps:
+                self.stepped[len(self.nodes) - 1] = self.steps
         return Ref(len(self.nodes) - 1)
 
     def op(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Ref:
@@ -48,6 +69,14 @@ class Recorder:
         Raises:
             TraceError: the value cannot be part of a graph.
         """
+        kind = type(value)
+        if kind in _PLAIN:
+            # One and the same NaN, so that equal programs are equal graphs.
+            return math.nan if kind is float and value != value else value
+        if kind is tuple:
+            return tuple([self.encode(item) for item in value])
+        if kind is slice:
+            return Slice(self.encode(value.start), self.encode(value.stop), self.encode(value.step))
         if isinstance(value, Proxy):
             return value.ref_in(self)
         if isinstance(value, torch.Tensor):
@@ -57,8 +86,6 @@ class Recorder:
                 return value
             case tuple() | list() | torch.Size():
                 return tuple(self.encode(item) for item in value)
-            case slice():
-                return Slice(*(self.encode(part) for part in (value.start, value.stop, value.step)))
             case torch.dtype():
                 return Dtype(str(value).removeprefix("torch."))
         return self._encode_other(value)
@@ -76,11 +103,17 @@ class Recorder:
             f"{user_line()}: a {type(value).__name__} cannot be part of an intervention; use tensors, numbers or text."
         )
 
+    def _path_of(self, tensor: torch.Tensor) -> str | None:
+        """The path of one of the model's own parameters or buffers; None for any other tensor."""
+        if isinstance(tensor, torch.nn.Parameter):
+            if self._weights is None:
+                self._weights = weight_paths(self.model.network)
+            return self._weights.get(id(tensor))
+        return buffer_at(self.model.network, tensor)
+
     def constant(self, tensor: torch.Tensor) -> Ref:
         """A captured tensor: one of the model's weights, or a snapshot of its present value."""
-        if self._weights is None:
-            self._weights = self._find_weights()
-        path = self._weights.get(id(tensor))
+        path = self._path_of(tensor)
         if path is not None:
             return self._once((id(tensor), -1), tensor, lambda: Weight(path=path))
 

@@ -9,8 +9,9 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from interpose.engine.plan import place_of
-from interpose.errors import InterposeError, TraceError
+from interpose.errors import GraphError, InterposeError, TraceError
 from interpose.graph import Batch, Feed, Graph, Site
+from interpose.graph.arguments import Steps
 from interpose.trace.lines import try_shapes, user_line
 
 if TYPE_CHECKING:
@@ -68,14 +69,17 @@ class Shapes:
         """Nothing is known yet."""
         self._model = model
         self._standard: dict[tuple[Any, ...], torch.Tensor] = {}
+        # The batch asked about last; replaced as a whole, so that threads cannot mix two.
+        self._last: tuple[Batch | None, str, tuple[int, int, int, torch.dtype]] = (None, "", (0, 0, 0, torch.float32))
         self._found: dict[tuple[Graph, tuple[Any, ...]], torch.Tensor] = {}
 
-    def of(self, site: Site, batch: Batch) -> torch.Tensor | None:
+    def of(self, site: Site, batch: Batch, steps: Steps | None = None) -> torch.Tensor | None:
         """The shape of a site on a batch.
 
         Args:
             site: any site.
             batch: the inputs of its world.
+            steps: the steps of a generation that it is read at; where the prompt is one of them, the shape is its.
 
         Returns:
             a tensor without data; None for a module's own values, whose shape only a run can tell.
@@ -86,28 +90,57 @@ class Shapes:
         """
         if site.part:
             return None
-        self._model.table()
-        start = "decoder_" if self._model.decodes(site) else ""
-        given = batch.kwargs.get(f"{start}input_ids", batch.kwargs.get(f"{start}inputs_embeds"))
-        if given is None:
-            raise TraceError(
-                f"{user_line()}: {site} needs {'decoder_input_ids' if start else 'token ids'}; this world was given "
-                f"{sorted(batch.kwargs) or 'positional inputs'}."
-            )
-        kept = batch.kwargs.get("logits_to_keep", 0)
-        key = site, given.shape[:2], kept if isinstance(kept, int) else 0, self._model.dtype
+        rows, length, kept, dtype = self._sizes(site, batch)
+        if steps is not None and steps.start:
+            if (site.axes or ()).count("P") > 1:
+                return None  # as long as the cache by then
+            length = 1
+        key = site, rows, length, kept, dtype
         if key not in self._standard:
             self._standard[key] = self._made(*key)
         return self._standard[key]
 
-    def _made(self, site: Site, given: torch.Size, kept: int, dtype: torch.dtype) -> torch.Tensor:
-        dims, (rows, length) = self._model.sizes(), given
-        place_of(site, self._model.family, dims)
+    def _sizes(self, site: Site, batch: Batch) -> tuple[int, int, int, torch.dtype]:
+        """Rows, positions, how many positions the logits are kept for (0: all), number type."""
+        last, start, found = self._last
+        given_as = self._model.table().given_as(site)
+        if last is batch and start == given_as:
+            return found
+        kept = batch.kwargs.get("logits_to_keep", 0)
+        rows, length = self._extent(site, batch, given_as)
+        found = rows, length, kept if isinstance(kept, int) else 0, self._model.dtype
+        self._last = batch, given_as, found
+        return found
+
+    def _extent(self, site: Site, batch: Batch, given_as: str) -> tuple[int, int]:
+        """How many rows and positions a batch has."""
+        table = self._model.table()
+        images = table.reads == "pixels"
+        names = ("pixel_values",) if images else (f"{given_as}input_ids", f"{given_as}inputs_embeds")
+        given = next((batch.kwargs[name] for name in names if batch.kwargs.get(name) is not None), None)
+        if given is None and given_as and batch.generation is not None:
+            return self._extent(site, batch, "")[0], 1  # the token that the decoder begins with
+        if given is None:
+            wanted = "pixel_values" if images else f"{given_as}input_ids" if given_as else "token ids"
+            raise TraceError(
+                f"{user_line()}: {site} needs {wanted}; this world was given "
+                f"{sorted(batch.kwargs) or 'positional inputs'}."
+            )
+        length = table.positions(self._model.config, *given.shape[-2:]) if images else given.shape[1]
+        return given.shape[0], length
+
+    def _made(self, site: Site, rows: int, length: int, kept: int, dtype: torch.dtype) -> torch.Tensor:
+        dims = self._model.sizes()
+        try:
+            place_of(site, self._model.family, dims)
+        except GraphError as error:
+            raise type(error)(f"{user_line()}: {error}") from None
         if site.name == "logits" and kept:
             length = min(length, kept)
         sizes = {"B": rows, "P": length, "H": dims.heads, "K": dims.kv_heads, "D": dims.head_width}
         sizes |= {"M": dims.width, "F": dims.neurons, "V": dims.vocab}
-        return torch.empty([sizes[axis] for axis in site.axes or ()], dtype=dtype, device="meta")
+        axes = self._model.table().logit_axes.split() if site.name == "logits" else site.axes or ()
+        return torch.empty([sizes[axis] for axis in axes], dtype=dtype, device="meta")
 
     def of_saved(self, graph: Graph, feed: Feed) -> torch.Tensor:
         """The shape of the value that a graph saves as `wanted`; found once for each graph and shapes of its feed.

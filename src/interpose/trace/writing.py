@@ -7,12 +7,12 @@ import torch
 
 from interpose.engine.ops import FUNCTIONS
 from interpose.errors import ShapeError, TraceError
-from interpose.graph.nodes import Ref
+from interpose.graph.arguments import Ref
 from interpose.graph.sites import Site
 from interpose.trace.functions import FILLS, IN_PLACE, NAMES
 from interpose.trace.lines import try_shapes, user_line
 from interpose.trace.operations import indexed, indexed_shape, one_index, record
-from interpose.trace.proxy import Proxy, known_shape
+from interpose.trace.proxy import Proxy, bare
 
 
 def in_place(trace: Any, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -32,19 +32,9 @@ def in_place(trace: Any, func: Callable[..., Any], args: Any, kwargs: Any) -> An
         ShapeError: the result does not fit where it is written.
     """
     target, name = args[0], getattr(func, "__name__", str(func))
-    if not isinstance(target, Proxy):
-        raise TraceError(
-            f"{user_line()}: a value of the block is written into a plain tensor ({name}), where it would be lost. "
-            "Build the tensor from values of the block (torch.stack, torch.cat, torch.where) instead."
-        )
-    if target._origin is None:
-        raise TraceError(
-            f"{user_line()}: {name} changes a value that is no site and no index of one, which would change "
-            "nothing in the "
-            "model. Write `site = ...` (for example model.layers[3].output = new)."
-        )
+    _check_target(target, name)
     if func is torch.Tensor.__setitem__:
-        return _set_index(trace, target, args[1], args[2])
+        return set_index(trace, target, args[1], args[2])
     refresh(target)
     operation = IN_PLACE.get(func) or NAMES[func]
     if operation in FILLS:
@@ -57,10 +47,31 @@ def in_place(trace: Any, func: Callable[..., Any], args: Any, kwargs: Any) -> An
     return target
 
 
-def _set_index(trace: Any, target: Proxy, where: Any, value: Any) -> None:
+def _check_target(target: Any, name: str) -> None:
+    if not isinstance(target, Proxy):
+        raise TraceError(
+            f"{user_line()}: a value of the block is written into a plain tensor ({name}), where it would be lost. "
+            "Build the tensor from values of the block (torch.stack, torch.cat, torch.where) instead."
+        )
+    if target._origin is None:
+        raise TraceError(
+            f"{user_line()}: {name} changes a value that is no site and no index of one, which would change "
+            "nothing in the "
+            "model. Write `site = ...` (for example model.layers[3].output = new)."
+        )
+
+
+def set_index(trace: Any, target: Proxy, where: Any, value: Any) -> None:
+    """Record a write to an index of a site, or of an index of one.
+
+    Raises:
+        TraceError: the target is neither.
+        ShapeError: the value does not fit.
+    """
+    _check_target(target, "__setitem__")
     if isinstance(value, Proxy) and _is_there_already(target, where, value):
         return  # `x[i] += v` hands the changed part back to the place it has already been written to
-    columns, where_then = trace.place_index(target, where)
+    columns, where_then = trace.worlds.place_index(target, where)
     if columns is not None:
         target = indexed(target, columns, columns)
     where_then = one_index(where_then)
@@ -85,10 +96,14 @@ def _check_fits(shape: torch.Tensor, where: Any, value: Any) -> None:
     there = indexed_shape(shape, where)
     if isinstance(value, Proxy) and value._shape_of is None:
         return
-    if isinstance(value, torch.Tensor):
-        given = known_shape(value)
+    if not isinstance(value, torch.Tensor):
+        return
+    given = value.shape
+    if len(given) > len(there.shape) or any(
+        has not in (1, wants) for has, wants in zip(reversed(given), reversed(there.shape), strict=False)
+    ):
         with torch._C.DisableTorchFunctionSubclass():
-            try_shapes(lambda: torch.broadcast_to(given, there.shape), (), {}, "the value written here")
+            try_shapes(lambda: torch.broadcast_to(bare(value), there.shape), (), {}, "the value written here")
 
 
 def _fitted(target: Proxy, new: Proxy, name: str) -> Proxy:
@@ -119,7 +134,7 @@ def refresh(target: Proxy) -> None:
     """
     trace, origin = target._trace, target._origin
     if origin.parent is None:  # type: ignore[union-attr]
-        now = trace.value_in_place(origin)
+        now = trace.held.in_place(origin)
         if now is not None:
             vars(target)["_ref"] = now
         return
@@ -136,7 +151,7 @@ def _write_through(target: Proxy, new: Ref) -> None:
         assert origin is not None
         vars(target)["_ref"] = new
         if origin.site is not None:
-            trace.note_write(origin.site, origin.world, new, in_place=True)
+            trace.note_write(origin, new, in_place=True)
             return
         assert origin.parent is not None
         new = trace.recorder.op("setitem", (origin.parent, origin.index, target), {})
@@ -162,14 +177,17 @@ def site_value(trace: Any, value: Any, dtype: torch.dtype) -> Proxy:
     return Proxy.make(trace, trace.recorder.constant(value), torch.empty_like(value, device="meta"))
 
 
-def check_site(site: Site, shape: torch.Tensor, value: torch.Tensor, wide_key_norm: bool) -> None:
+_BEHIND = {"attn.k": "attn.key", "attn.v": "attn.value"}
+
+
+def check_site(site: Site, shape: torch.Tensor, value: torch.Tensor, fixed: str) -> None:
     """Check that a site can take a value.
 
     Args:
         site: a standard site.
         shape: a tensor of its shape.
         value: a tensor of the value's shape.
-        wide_key_norm: the family norms all keys together, so that their number is fixed.
+        fixed: why keys or values cannot be given one a query head here; empty where they can.
 
     Raises:
         ShapeError: it cannot.
@@ -179,9 +197,9 @@ def check_site(site: Site, shape: torch.Tensor, value: torch.Tensor, wide_key_no
     except RuntimeError:
         fits = False
     shared = site.local in ("attn.k", "attn.v", "attn.key", "attn.value") and value.ndim == 4
-    if fits or (shared and not (wide_key_norm and site.local == "attn.k")):
+    if fits or (shared and not fixed):
         return
     raise ShapeError(
         f"{user_line()}: {site} has shape {tuple(shape.shape)} and cannot take a value of shape {tuple(value.shape)}."
-        + (" This family norms all keys together; to give each query head its own, write attn.key." if shared else "")
+        + (f" This family {fixed}; to give each query head its own, write {_BEHIND[site.local]}." if shared else "")
     )

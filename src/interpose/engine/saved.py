@@ -1,0 +1,69 @@
+"""What a run gives back: the saved values, without derivatives and in memory of their own."""
+
+from typing import Any, final
+
+from torch import Tensor
+
+from interpose.engine.structures import detach
+
+
+class Overwritten(Exception):
+    """The network changed a value in place after it was read; the run must be done again with copies."""
+
+
+@final
+class Saved:
+    """The saved values of one run.
+
+    Attributes:
+        values: what was saved, by name.
+
+    Args:
+        versioned: tensors count how often they are changed in place; not so in inference mode.
+    """
+
+    def __init__(self, versioned: bool) -> None:
+        """Nothing is saved yet."""
+        self.values: dict[str, Any] = {}
+        self._versioned = versioned
+        self._kept: list[tuple[Tensor, int]] = []
+        self._foreign: set[int] = set()
+
+    def not_ours(self, value: Tensor) -> None:
+        """Note that a tensor's memory is the model's or the feed's, so that saving it takes a copy."""
+        self._foreign.add(value.untyped_storage()._cdata)
+
+    def keep(self, names: tuple[str, ...], value: Any, listed: bool = False) -> None:
+        """Keep a value under some names.
+
+        Args:
+            names: the names.
+            value: a tensor, or a structure of them.
+            listed: it is one of several, one a step; they become a list.
+        """
+        value = detach(value)
+        if isinstance(value, Tensor):
+            value = self._own(value)
+            if self._versioned:
+                self._kept.append((value, value._version))
+        for name in names:
+            if listed:
+                self.values.setdefault(name, []).append(value)
+            else:
+                self.values[name] = value
+
+    def finish(self) -> dict[str, Any]:
+        """The saved values.
+
+        Raises:
+            Overwritten: the network has changed one of them since it was read.
+        """
+        if any(value._version != version for value, version in self._kept):
+            raise Overwritten
+        return self.values
+
+    def _own(self, value: Tensor) -> Tensor:
+        """The value in memory that is neither much larger than it nor the model's weights or the feed's tensors."""
+        storage = value.untyped_storage()
+        wasteful = storage.nbytes() > 2 * value.numel() * value.element_size()
+        return value.clone() if wasteful or storage._cdata in self._foreign else value

@@ -1,0 +1,51 @@
+"""Tensors and the structures that modules return: copied, detached, moved, described."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def copied(value: Any) -> Any:
+    """The value in memory of its own; structures keep their kind."""
+    if isinstance(value, Tensor):
+        return value.clone()
+    if type(value) is dict:
+        return {name: copied(item) for name, item in value.items()}
+    return type(value)([copied(item) for item in value]) if type(value) in (tuple, list) else value
+
+
+def detach(value: Any) -> Any:
+    """The value without its derivative; structures keep their kind."""
+    if isinstance(value, Tensor):
+        return value.detach()
+    if isinstance(value, dict):
+        return type(value)(**{name: detach(item) for name, item in value.items()})
+    if isinstance(value, tuple | list):
+        items = [detach(item) for item in value]
+        return type(value)(items) if type(value) in (tuple, list) else type(value)(*items)
+    return value
+
+
+def moved(value: Any, device: torch.device) -> Any:
+    """Tensors, also inside tuples, lists and dictionaries, on a device."""
+    if isinstance(value, torch.Tensor):
+        return value if value.device == device else value.to(device)
+    if type(value) is dict:
+        return {name: moved(item, device) for name, item in value.items()}
+    if type(value) in (tuple, list):
+        return type(value)([moved(item, device) for item in value])
+    return value
+
+
+def described(value: Any) -> str:
+    """A value in one line: a number, a few numbers, or a tensor's shape and range."""
+    if not isinstance(value, Tensor):
+        return repr(value)
+    if value.numel() == 1:
+        return f"{value.item():.6g}"
+    shape = f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+    if value.numel() <= 8 or not value.is_floating_point():
+        return f"{shape} {value.detach().cpu().tolist()}" if value.numel() <= 64 else shape
+    number = value.detach().float()
+    return f"{shape} mean {number.mean():.4g}, std {number.std():.4g}, from {number.min():.4g} to {number.max():.4g}"

@@ -1,0 +1,153 @@
+"""From the settings of a generation, as a user writes them, to what the engine is given; and from tokens to text."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from interpose.errors import GraphError, TraceError
+from interpose.graph.feed import Batch, Generation
+from interpose.trace.lines import user_line
+from interpose.trace.tokens import make_batch, padded
+
+if TYPE_CHECKING:
+    from interpose.trace.model import Model
+
+SETTINGS = ("max_new_tokens", "temperature", "top_k", "top_p", "seed", "stop")
+
+
+def split(kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The settings of a generation among some arguments, and the other arguments."""
+    if kwargs.keys().isdisjoint(SETTINGS):
+        return {}, dict(kwargs)
+    settings = {name: value for name, value in kwargs.items() if name in SETTINGS}
+    return settings, {name: value for name, value in kwargs.items() if name not in settings}
+
+
+def generation(model: "Model", settings: Mapping[str, Any]) -> Generation:
+    """Check the settings and fill in what the model says of itself.
+
+    Args:
+        model: the model that will generate.
+        settings: those that the user gave, `stop` as token ids, texts of one token, or None for the model's own.
+
+    Raises:
+        TraceError: a setting is missing or out of range.
+    """
+    if settings.get("max_new_tokens") is None:
+        raise TraceError(f"{user_line()}: {', '.join(settings)} belongs to a generation; give max_new_tokens=... too.")
+    given = {name: value for name, value in settings.items() if name != "stop" and value is not None}
+    for name, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise TraceError(f"{user_line()}: {name} takes a number, not {value!r}.")
+    ends = _ends(model, settings.get("stop"))
+    pads = (getattr(model.tokenizer, "pad_token_id", None), *ends, 0)
+    config = model.config
+    start = getattr(config, "decoder_start_token_id", None) if getattr(config, "is_encoder_decoder", False) else None
+    try:
+        return Generation(**given, stop=ends, pad=next(pad for pad in pads if pad is not None), start=start)
+    except GraphError as error:
+        raise TraceError(f"{user_line()}: {error}") from None
+
+
+def _ends(model: "Model", wish: Any) -> tuple[int, ...]:
+    if wish is None:
+        holders = (getattr(model.network, "generation_config", None), model.tokenizer, model.config)
+        wish = next((found for holder in holders if (found := getattr(holder, "eos_token_id", None)) is not None), ())
+    wish = [wish] if isinstance(wish, int | str) else list(wish)
+    return tuple(item if isinstance(item, int) else _token(model, item) for item in wish)
+
+
+def _token(model: "Model", text: Any) -> int:
+    ids = model.tokenizer(text)["input_ids"] if isinstance(text, str) and model.tokenizer is not None else []
+    if len(ids) != 1:
+        raise TraceError(
+            f"{user_line()}: stop takes token ids or texts of one token each; {text!r} has {len(ids)} tokens here."
+        )
+    return ids[0]
+
+
+def world_batch(model: "Model", inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Batch:
+    """What a world is given: a forward pass, or a generation where one of its settings is among the arguments.
+
+    Args:
+        model: the model that will be called.
+        inputs: prompts, messages, tokens, or what the module is called with.
+        kwargs: settings of a generation, and further arguments of the module.
+    """
+    settings, others = split(kwargs)
+    only = inputs[0] if len(inputs) == 1 and isinstance(inputs[0], list) else None
+    if only and is_chat(only):
+        inputs = (chat(model, [only]),)
+    elif only and all(map(is_chat, only)):
+        inputs = (chat(model, only),)
+    made = make_batch(model, inputs, others, generates=bool(settings))
+    return replace(made, generation=generation(model, settings)) if settings else made
+
+
+def is_chat(value: Any) -> bool:
+    """Whether a value is a conversation: a list of messages with a role and a content."""
+    return (
+        isinstance(value, Sequence)
+        and bool(value)
+        and not isinstance(value, str)
+        and all(isinstance(message, Mapping) and {"role", "content"} <= set(message) for message in value)
+    )
+
+
+def chat(model: "Model", conversations: Sequence[Any]) -> Batch:
+    """Conversations in the words of the tokenizer's chat template, ready for the assistant's turn, padded on the left.
+
+    Args:
+        model: the model.
+        conversations: lists of messages `{"role": ..., "content": ...}`.
+
+    Raises:
+        TraceError: there is no tokenizer, or it has no chat template.
+    """
+    if not getattr(model.tokenizer, "chat_template", None):
+        raise TraceError(
+            f"{user_line()}: {model.info.name} has no chat template, so messages have no meaning for it. Give the "
+            "prompt as text."
+        )
+    # The template writes the special tokens itself.
+    texts = [
+        model.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        for messages in conversations
+    ]
+    rows = [model.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    return padded(rows, model.tokenizer)
+
+
+def texts_of(model: "Model", tokens: torch.Tensor, ends: Sequence[int]) -> list[str]:
+    """The text of each row of new tokens, up to the token that ended it.
+
+    Raises:
+        TraceError: the model has no tokenizer.
+    """
+    if model.tokenizer is None:
+        raise TraceError(
+            f"{user_line()}: {model.info.name} has no tokenizer, so there is no text; t.tokens has the ids."
+        )
+    found = []
+    for row in tokens.tolist():
+        until = next((i for i, token in enumerate(row) if token in ends), len(row))
+        found.append(model.tokenizer.decode(row[:until], skip_special_tokens=True))
+    return found
+
+
+def the_generation(batches: Mapping[str, Batch], saved: Mapping[str, Any]) -> str:
+    """The name of the only world of a block that is a generation.
+
+    Raises:
+        TraceError: there is none, or several, or it has not run.
+    """
+    names = [name for name, batch in batches.items() if batch.generation is not None]
+    if len(names) != 1 or f"{names[0]}.tokens" not in saved:
+        said = f"it has {len(names)} generations" if len(names) != 1 else "it has not run"
+        raise TraceError(
+            f"{user_line()}: this block has no one new text: {said}. Write model.generate(prompt), or take "
+            't.saved["name.tokens"].'
+        )
+    return names[0]
