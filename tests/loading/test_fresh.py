@@ -43,6 +43,24 @@ def test_one_set_of_size_names_works_for_every_family(family: str) -> None:
         assert model.network(torch.tensor([[1, 2, 3]])).logits.shape == (1, 3, 50)
 
 
+@pytest.mark.parametrize("family", ["gpt-j", "gpt_neo", "bloom", "falcon", "t5"])
+def test_families_with_settings_of_their_own(family: str) -> None:
+    """GPT-J's rotary positions, GPT-Neo's kinds of layer, BLOOM's fixed number of neurons, T5's second stack."""
+    own: dict[str, dict[str, Any]] = {
+        "gpt-j": {"rotary_dim": 4, "neurons": 48},
+        "gpt_neo": {"attention_types": [[["global", "local"], 1]], "neurons": 48},
+        "falcon": {"new_decoder_architecture": True, "kv_heads": 2, "neurons": 48},
+        "t5": {"head_width": 10, "neurons": 48},
+    }
+    model = ip.build(family, layers=2, width=32, heads=4, vocab=50, **own.get(family, {}))
+    dims = model.sizes()
+    assert (dims.layers, dims.width, dims.heads, dims.vocab) == (2, 32, 4, 50)
+    assert dims.neurons == (128 if family == "bloom" else 48)
+    assert dims.kv_heads == (2 if family == "falcon" else 4)
+    assert dims.head_width == (10 if family == "t5" else 8)
+    assert type(model.network).__name__.endswith("ForConditionalGeneration" if family == "t5" else "ForCausalLM")
+
+
 def test_a_model_of_images_has_classes_for_words() -> None:
     model = ip.build("vit", **SIZES, image_size=8, patch_size=4, num_channels=1)
     assert type(model.network).__name__ == "ViTForImageClassification"

@@ -26,6 +26,9 @@ FAMILIES = {
     "gemma2": {"kv_heads": 2, "head_width": 6},
     "phi3": {},
     "opt": {"word_embed_proj_dim": 10},
+    "gptj": {"rotary_dim": 2},
+    "bloom": {},
+    "falcon": {},
 }
 
 
@@ -33,7 +36,10 @@ FAMILIES = {
 def make() -> Callable[..., ip.Model]:
     def model(family: str, **config: int) -> ip.Model:
         torch.manual_seed(0)
-        made = ip.build(family, **{**SIZES, "bos_token_id": 0, "eos_token_id": 0, **FAMILIES[family], **config})
+        settings = {**SIZES, "bos_token_id": 0, "eos_token_id": 0, **FAMILIES[family], **config}
+        if family == "bloom":
+            del settings["neurons"]  # always four times its width
+        made = ip.build(family, **settings)
         with torch.no_grad():
             for weight in made.network.parameters():
                 weight.mul_(6)

@@ -21,6 +21,9 @@ _OPT = {
     "max_position_embeddings": 32,
     **_SHARED,
 }
+_POSITIONS = {"max_position_embeddings": 32}
+_RENAMED = {"hidden_size": 24, "num_layers": 3, "num_heads": 4, "intermediate_size": 40, **_SHARED}
+_FALCON = {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, **_SHARED}
 _VIT = {"image_size": 8, "patch_size": 4, "num_channels": 2, "num_labels": 7}
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2": ("gpt2", {"n_embd": 24, "n_layer": 3, "n_head": 4, "n_inner": 40, "n_positions": 32, **_SHARED}),
@@ -48,8 +51,20 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "opt-post": ("opt", {"word_embed_proj_dim": 16, "do_layer_norm_before": False, **_OPT}),
     "bert": ("bert", {"max_position_embeddings": 32, **_COMMON}),
     "vit": ("vit", {**_VIT, **{k: v for k, v in _COMMON.items() if k not in _SHARED}}),
+    "gptj": ("gptj", {"n_embd": 24, "n_layer": 3, "n_head": 4, "n_inner": 40, "rotary_dim": 4, **_SHARED}),
+    "gpt_neo": (
+        "gpt_neo",
+        {"attention_types": [[["local"], 1], [["global", "local"], 1]], "window_size": 4, **_POSITIONS, **_RENAMED},
+    ),
+    "bloom": ("bloom", {"hidden_size": 24, "n_layer": 3, "n_head": 4, **_SHARED}),
+    "falcon": ("falcon", {"ffn_hidden_size": 40, **_POSITIONS, **_FALCON}),
+    "falcon-grouped": ("falcon", {"new_decoder_architecture": True, "num_kv_heads": 2, "bias": True, **_FALCON}),
+    "falcon-rw": ("falcon", {"multi_query": False, "parallel_attn": False, "alibi": True, "bias": True, **_FALCON}),
 }
-VARIANTS = tuple(CONFIGS)
+EAGER = ("gptj", "gpt_neo", "bloom")
+"""Families without a choice of kernels."""
+VARIANTS = tuple(name for name in CONFIGS if name != "gpt_neo")
+"""GPT-Neo has the tests of tests/models/test_inline.py."""
 
 IDS = torch.tensor([[5, 17, 3, 42, 8, 30, 11, 26, 9], [12, 4, 33, 21, 6, 19, 47, 2, 14]])
 PIXELS = torch.randn(2, 2, 8, 8, generator=torch.manual_seed(3))
@@ -62,7 +77,7 @@ def build(variant: str, dtype: torch.dtype = torch.float32, attention: str = "sd
     family, config = CONFIGS[variant]
     attention = "eager" if variant == "gemma2" else attention  # no other kernel of transformers caps its scores
     torch.manual_seed(0)
-    model = ip.build(family, attn_implementation=attention, **config)
+    model = ip.build(family, attn_implementation="eager" if variant in EAGER else attention, **config)
     with torch.no_grad():
         for name, weight in model.network.named_parameters():
             if "norm" in name.lower() or "ln_" in name:

@@ -49,7 +49,9 @@ def test_after_mid_is_set_the_output_is_it_and_what_the_mlp_adds(model: ip.Model
         output = model.layers[1].output.save()
         adds = model.layers[1].attn.output.save()
         if model.table().mlp:
-            alone = model.call.module(model.table().path("mlp", 1), model.layers[1].mlp.input).save()
+            given = model.layers[1].mlp.input
+            beside = [torch.zeros_like(given)] if model.table().inner_sum else []  # BLOOM's adds what it is given
+            alone = model.call.module(model.table().path("mlp", 1), given, *beside).save()
     assert torch.equal(mid, new)
     assert close(output, behind(model, "output_norm", new + mlp))
     assert not close(mlp, clean["layers.1.mlp.output"])
@@ -93,14 +95,31 @@ def test_queries_keys_and_values_make_scores_and_z(
         z = model.layers[1].attn.z.save()
     groups = model.sizes().heads // model.sizes().kv_heads
     seen = at["scores"] > -1e30
-    attention = model.network.get_submodule(model.table().path("attn", 1))
-    scaling = 1.0 if model.config.model_type == "opt" else attention.scaling  # OPT scales its queries
-    products = at["query"] @ at["key"].repeat_interleave(groups, 1).transpose(2, 3) * scaling
+    products = at["query"] @ at["key"].repeat_interleave(groups, 1).transpose(2, 3) * scaling(model)
     if model.config.model_type == "gemma2":
         assert products[seen].abs().max() > 0.5
         products = 0.5 * torch.tanh(products / 0.5)
-    assert close(scores[seen], products[seen])
+    assert close(scores[seen], (products + distances(model, batch))[seen])
     assert close(z, (pattern @ at["value"].repeat_interleave(groups, 1)).transpose(1, 2))
+
+
+def scaling(model: ip.Model) -> float:
+    """What the products of queries and keys are multiplied by."""
+    attention = model.network.get_submodule(model.table().path("attn", 1) or "")
+    if model.config.model_type in ("gpt_neo", "opt"):  # OPT scales its queries
+        return 1.0
+    return getattr(attention, "scaling", model.sizes().head_width ** -0.5)
+
+
+def distances(model: ip.Model, batch: Batch) -> Any:
+    """What ALiBi adds for each key: its number among the real tokens, by a slope for each of the four heads."""
+    kind = model.config.model_type
+    if kind != "bloom" and not getattr(model.config, "alibi", False):
+        return 0.0
+    real = batch.get("attention_mask", torch.ones_like(batch["input_ids"]))
+    slopes = torch.tensor([2.0**-2, 2.0**-4, 2.0**-6, 2.0**-8])
+    added = slopes[:, None, None] * ((real.cumsum(-1) - 1) * real)[:, None, None, :]
+    return added * (model.sizes().head_width ** -0.5 if kind == "falcon" else 1.0)
 
 
 def test_a_write_to_result_adds_its_difference_to_what_attention_adds(
@@ -206,5 +225,6 @@ def test_a_projection_makes_its_site_of_what_attention_reads(model: ip.Model, ba
     assert shape == (dims.heads if kind == "query" else dims.kv_heads, dims.head_width, dims.width)
     bias = (site - made)[0, 0]
     assert close(made + bias, site)
-    has_bias = model.config.model_type in ("gpt2", "gpt_neox", "qwen2", "opt", "bert", "vit")
+    has_bias = model.config.model_type in ("gpt2", "gpt_neox", "qwen2", "opt", "bert", "vit", "bloom")
+    has_bias = has_bias or getattr(model.config, "bias", False) is True
     assert bool((bias.abs().max() > 1e-3) == has_bias)

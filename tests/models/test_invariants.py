@@ -17,6 +17,10 @@ def off(a: torch.Tensor, b: torch.Tensor) -> float:
     return float((a.double() - b.double()).abs().max() / b.double().abs().max().clamp(min=1))
 
 
+def close(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return off(a, b) < 2e-6
+
+
 def test_the_sums_hold_in_every_layer(model: ip.Model, batch: Batch, read: Read) -> None:
     check_sums(model, batch, read(model, batch), 2e-6)
 
@@ -44,7 +48,7 @@ def normed(model: ip.Model, norm: str | None, layer: int, stream: torch.Tensor) 
 
 def check_sums(model: ip.Model, batch: Batch, at: dict[str, torch.Tensor], within: float) -> None:
     dims, real = model.sizes(), real_tokens(batch)
-    assert torch.equal(at["embed"], at["layers.0.input"]) == (model.config.model_type not in ("gpt2", "opt"))
+    assert torch.equal(at["embed"], at["layers.0.input"]) == (model.config.model_type not in ("gpt2", "opt", "gpt_neo"))
     for layer in range(dims.layers):
         here = {name.removeprefix(f"layers.{layer}."): value for name, value in at.items()}
         if dims.parallel:
@@ -118,6 +122,8 @@ def test_the_pattern_is_what_transformers_itself_reports(variant: str, make: Any
     for layer, pattern in enumerate(reported):
         name = f"layers.{layer}.attn.pattern"
         assert torch.equal(found[name], pattern)
+        if variant == "falcon-rw":
+            continue  # its eager kernel adds the distances twice, so that stock eager and stock sdpa differ by 0.04
         rows = beside_sdpa[name].transpose(1, 2)[real], pattern.transpose(1, 2)[real]
         assert off(*rows) < 1e-6
 
@@ -128,7 +134,7 @@ def test_nothing_attends_to_padding_or_to_the_future_or_beyond_the_window(
     at = read(model, batch)
     real = real_tokens(batch)
     length = real.shape[1]
-    windowed = {"gemma3_text": (0, 2), "gemma2": (0, 2), "qwen2": (0, 2), "mistral": (0, 1, 2)}
+    windowed = {"gpt_neo": (0, 2), "gemma3_text": (0, 2), "gemma2": (0, 2), "qwen2": (0, 2), "mistral": (0, 1, 2)}
     both_ways = model.config.model_type in ("bert", "vit")
     future = torch.ones(length, length, dtype=torch.bool).triu(1)
     for layer in range(model.sizes().layers):
@@ -160,7 +166,9 @@ def test_keys_and_values_can_be_given_one_a_query_head(model: ip.Model, batch: B
     with model.trace(**batch):
         put(model, f"layers.1.{name}", model.site(f"layers.1.{name}").repeat_interleave(groups, axis))
         logits = model.logits.save()
-    assert torch.equal(logits, before)
+    # Where all heads share one key, torch takes another kernel for as many keys as queries.
+    same = close if dims.kv_heads == 1 and name in ("attn.k", "attn.v") else torch.equal
+    assert same(logits, before)
     with model.trace(**batch):  # one query head loses its own; its neighbour in the group keeps it
         own = model.site(f"layers.1.{name}").repeat_interleave(groups, axis)
         one = (
@@ -172,5 +180,5 @@ def test_keys_and_values_can_be_given_one_a_query_head(model: ip.Model, batch: B
         z = model.layers[1].attn.z.save()
     with model.trace(**batch):
         z_before = model.layers[1].attn.z.save()
-    assert torch.equal(z[:, :, 1:], z_before[:, :, 1:])
+    assert same(z[:, :, 1:], z_before[:, :, 1:])
     assert not torch.allclose(z[:, :, 0], z_before[:, :, 0])

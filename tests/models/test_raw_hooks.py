@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -59,6 +60,25 @@ def woven(path: str, part: int, count: int) -> Raw:
     return Raw(path, "output", cut, paste)
 
 
+def grouped(path: str, part: int, count: int, shared: int) -> Raw:
+    """The queries that share a key, that key, its value; then the next group."""
+    each = count // shared
+
+    def place(raw: torch.Tensor) -> torch.Tensor:
+        rows = raw.view(*raw.shape[:2], shared, each + 2, -1)
+        return rows[:, :, :, :each] if part == 0 else rows[:, :, :, each + part - 1]
+
+    def cut(raw: torch.Tensor) -> torch.Tensor:
+        return place(raw).flatten(2, 3) if part == 0 else place(raw)
+
+    def paste(raw: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+        raw = raw.clone()
+        place(raw)[:] = new.view_as(place(raw))
+        return raw
+
+    return Raw(path, "output", cut, paste)
+
+
 def separate(layer: str, kv_heads: int) -> dict[str, Raw]:
     attn = f"{layer}.self_attn"
     return {
@@ -108,6 +128,16 @@ POST = {
     "layers.1.attn.output": Raw("model.layers.1.post_attention_layernorm"),
     "layers.1.mlp.output": Raw("model.layers.1.post_feedforward_layernorm"),
 }
+GPTJ = {"embed": "transformer.wte", "norm": "transformer.ln_f", "qkv": "{}_proj", "out": "out_proj", "down": "fc_out"}
+BLOOM = {**NEOX, "embed": "transformer.word_embeddings_layernorm", "norm": "transformer.ln_f"}
+FALCON = {**BLOOM, "embed": "transformer.word_embeddings"}
+_H1 = "transformer.h.1"
+
+
+def apart(path: str, part: int, count: int) -> Raw:
+    return heads(path.format("qkv"[part]), "output", count)
+
+
 BY_HAND: dict[str, dict[str, Raw]] = {
     "gpt2": fused("transformer.h.1", "transformer.h.1.attn", GPT2, third),
     "neox": fused("gpt_neox.layers.1", "gpt_neox.layers.1.attention", NEOX, woven),
@@ -115,6 +145,13 @@ BY_HAND: dict[str, dict[str, Raw]] = {
     "llama": separate("model.layers.1", 2),
     "gemma3": {**separate("model.layers.1", 2), **POST},
     "olmo2": {**separate("model.layers.1", 2), **POST},
+    "gptj": fused(_H1, f"{_H1}.attn", GPTJ, apart),
+    "bloom": {
+        **fused(_H1, f"{_H1}.self_attention", BLOOM, woven),
+        "layers.1.attn.output": Raw(f"{_H1}.self_attention.dense"),  # the blocks add the stream themselves
+        "layers.1.mlp.output": Raw(f"{_H1}.mlp.dense_4h_to_h"),
+    },
+    "falcon-grouped": fused(_H1, f"{_H1}.self_attention", FALCON, partial(grouped, shared=2)),
 }
 ATTN = "model.layers.1.self_attn"
 BY_HAND |= {
@@ -281,7 +318,7 @@ def test_a_write_is_what_a_raw_hook_writes(variant: str, site: str, make: Any, p
     value = torch.randn(
         hooked(model.network, BY_HAND[variant][site], None, ids)[0].shape, generator=torch.manual_seed(1)
     )
-    _, expected = hooked(model.network, BY_HAND[variant][site], lambda old: value, ids)
+    _, expected = hooked(model.network, BY_HAND[variant][site], lambda old: value.clone(), ids)
     with model.trace(ids):
         put(model, site, value)
         logits = model.logits.save()
@@ -309,10 +346,26 @@ def test_an_index_is_read_and_written_as_in_torch(
     assert torch.equal(logits, expected)
 
 
-@pytest.mark.parametrize("variant", ["gpt2", "neox-sequential", "llama", "gemma3", "olmo2", "phi3", "opt", "vit"])
+SEQUENTIAL = [
+    "gpt2",
+    "neox-sequential",
+    "llama",
+    "gemma3",
+    "olmo2",
+    "phi3",
+    "opt",
+    "vit",
+    "gpt_neo",
+    "bloom",
+    "falcon-rw",
+]
+
+
+@pytest.mark.parametrize("variant", SEQUENTIAL)
 def test_mid_is_the_sum_that_the_next_norm_or_mlp_sees(variant: str, make: Any, ids: torch.Tensor) -> None:
     model = make(variant)
     reader = {"gpt2": "transformer.h.1.ln_2", "neox-sequential": "gpt_neox.layers.1.post_attention_layernorm"}
+    reader |= {"gpt_neo": f"{_H1}.ln_2"} | dict.fromkeys(("bloom", "falcon-rw"), f"{_H1}.post_attention_layernorm")
     reader |= {"opt": "model.decoder.layers.1.final_layer_norm", "vit": "vit.layers.1.layernorm_after"}
     path = reader.get(variant, "model.layers.1.post_attention_layernorm")
     path = {"gemma3": "model.layers.1.pre_feedforward_layernorm", "olmo2": "model.layers.1.mlp"}.get(variant, path)

@@ -1,5 +1,7 @@
 """Tiny stock networks of every family, pairs for them, and a forward pass by hand with an input for every reader."""
 
+import copy
+import inspect
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -26,6 +28,7 @@ _WINDOWED = {
     "sliding_window": 4,
     "layer_types": ["sliding_attention", "full_attention"],
 }
+_FALCON = {"hidden_size": WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS, **_SHARED}
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2": (
         "gpt2",
@@ -37,6 +40,22 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma3": ("gemma3_text", {**_COMMON, **_WINDOWED}),
     "olmo2": ("olmo2", {"num_key_value_heads": HEADS, **_COMMON}),
     "olmo2-shared": ("olmo2", {"num_key_value_heads": 2, **_COMMON}),
+    "gptj": ("gptj", {"n_embd": WIDTH, "n_layer": LAYERS, "n_head": HEADS, "n_inner": 40, "rotary_dim": 4, **_SHARED}),
+    "gpt_neo": (
+        "gpt_neo",
+        {
+            "hidden_size": WIDTH,
+            "num_layers": LAYERS,
+            "num_heads": HEADS,
+            "attention_types": [[["global", "local"], 1]],
+            "window_size": 4,
+            **_SHARED,
+        },
+    ),
+    "bloom": ("bloom", {"hidden_size": WIDTH, "n_layer": LAYERS, "n_head": HEADS, **_SHARED}),
+    "falcon": ("falcon", _FALCON),
+    "falcon-grouped": ("falcon", {"new_decoder_architecture": True, "num_kv_heads": 2, "bias": True, **_FALCON}),
+    "falcon-rw": ("falcon", {"multi_query": False, "parallel_attn": False, "alibi": True, "bias": True, **_FALCON}),
     "gemma2": (
         "gemma2",
         {**_COMMON, **_WINDOWED, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0},
@@ -56,7 +75,7 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
-VARIANTS = tuple(name for name in CONFIGS if not name.endswith("-shared"))
+VARIANTS = tuple(name for name in CONFIGS if not name.endswith("-shared") and name not in ("gpt_neo", "falcon-rw"))
 
 
 def build(variant: str, dtype: torch.dtype = torch.float32) -> ip.Model:
@@ -152,13 +171,28 @@ class Parts:
     after_embed: str | None = None
     before_words: str | None = None
     parallel: bool = False
+    inline: bool = False
 
 
 _LLAMA = ("model.layers", "model.embed_tokens", "model.norm", "self_attn")
 _NEOX = ("gpt_neox.layers", "gpt_neox.embed_in", "gpt_neox.final_layer_norm", "attention")
 _IN, _MID = "input_layernorm", "post_attention_layernorm"
 _AFTER = {"attn_post": "post_attention_layernorm", "mlp_post": "post_feedforward_layernorm"}
+_H = "transformer.h"
+_INLINE = {"inline": True}
+_BLOOM = (_H, "transformer.word_embeddings", "transformer.ln_f", "self_attention")
+_NORMED = "transformer.word_embeddings_layernorm"
 PARTS = {
+    "gptj": Parts(
+        _H, "transformer.wte", "transformer.ln_f", "attn", "ln_1", "ln_1", "out_proj", parallel=True, **_INLINE
+    ),
+    "gpt_neo": Parts(
+        _H, "transformer.wte", "transformer.ln_f", "attn.attention", "ln_1", "ln_2", "out_proj", **_INLINE
+    ),
+    "bloom": Parts(*_BLOOM, _IN, _MID, "dense", after_embed=_NORMED, **_INLINE),
+    "falcon": Parts(*_BLOOM, _IN, _IN, "dense", parallel=True, **_INLINE),
+    "falcon-grouped": Parts(*_BLOOM, "ln_attn", "ln_mlp", "dense", parallel=True, **_INLINE),
+    "falcon-rw": Parts(*_BLOOM, _IN, _MID, "dense", **_INLINE),
     "gpt2": Parts("transformer.h", "transformer.wte", "transformer.ln_f", "attn", "ln_1", "ln_2", "c_proj"),
     "neox": Parts(*_NEOX, _IN, _MID, "dense", parallel=True),
     "neox-sequential": Parts(*_NEOX, _IN, _MID, "dense"),
@@ -199,7 +233,12 @@ def _projections(variant: str, attn: Any) -> list[tuple[Tensor, Tensor]]:
     """Weight [head, head width, width] and bias [head, head width] of queries, keys, values; one row a query head."""
     if variant == "gpt2":
         weights, biases = attn.c_attn.weight.T.chunk(3), attn.c_attn.bias.chunk(3)
-    elif variant.startswith("neox"):
+    elif variant.startswith("falcon"):
+        shared = {"falcon": 1, "falcon-grouped": 2, "falcon-rw": HEADS}[variant]
+        weights = _ungrouped(attn.query_key_value.weight, shared)
+        bias = attn.query_key_value.bias
+        biases = [x.new_zeros(len(x)) for x in weights] if bias is None else _ungrouped(bias, shared)
+    elif variant.startswith(("neox", "bloom")):
         weights = attn.query_key_value.weight.view(HEADS, 3, -1, WIDTH).unbind(1)
         biases = attn.query_key_value.bias.view(HEADS, 3, -1).unbind(1)
     elif variant == "phi3":
@@ -215,6 +254,47 @@ def _projections(variant: str, attn: Any) -> list[tuple[Tensor, Tensor]]:
         bias = bias.reshape(weight.shape[:2])
         rows.append((weight.repeat_interleave(HEADS // len(weight), 0), bias.repeat_interleave(HEADS // len(bias), 0)))
     return rows
+
+
+def _ungrouped(fused: Tensor, shared: int) -> list[Tensor]:
+    """Rows of all queries, all keys, all values, where the queries that share a key lie before it and its value."""
+    rows = fused.unflatten(0, (shared, HEADS // shared + 2, WIDTH // HEADS))
+    return [rows[:, :-2].flatten(0, 2), rows[:, -2].flatten(0, 1), rows[:, -1].flatten(0, 1)]
+
+
+class _Given(torch.nn.Module):
+    """In place of a projection: gives what it holds."""
+
+    def __init__(self, value: Tensor) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, _: Tensor) -> Tensor:
+        return self.value
+
+
+class _Kept(torch.nn.Module):
+    """In place of the output projection: keeps what it is given."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        self.z = z
+        return z
+
+
+def _attend_inline(attn: Any, query: Tensor, key: Tensor, value: Tensor, given: Mapping[str, Any]) -> Tensor:
+    """Each head's mix of values, by a copy of the stock module whose projections give what they are told to."""
+    attn, out, made = copy.deepcopy(attn), _Kept(), (query, key, value)
+    if hasattr(attn, "query_key_value"):  # Falcon with a key for every head is fused as BLOOM is
+        attn.query_key_value = _Given(torch.stack(made, 3).flatten(2))
+        attn.multi_query, attn.new_decoder_architecture, attn.num_kv_heads = False, False, HEADS
+        attn.dense = out
+    else:
+        attn.q_proj, attn.k_proj, attn.v_proj = (_Given(x.flatten(2)) for x in made)
+        attn.out_proj = out
+    nothing = query.flatten(2)
+    beside = {"residual": nothing} if "residual" in inspect.signature(attn.forward).parameters else {}
+    attn(**{**given, "layer_past": None, "hidden_states": nothing}, **beside)
+    return out.z.unflatten(-1, (HEADS, -1))
 
 
 def _rotated(x: Tensor, factors: tuple[Tensor, Tensor] | None) -> Tensor:
@@ -273,7 +353,7 @@ class Split:
         if embed is None:
             embed = self._through(parts.after_embed, self.network.get_submodule(parts.embed)(batch["input_ids"]))
         self.now = {"input": embed}
-        if self.variant == "gpt2":
+        if self.variant in ("gpt2", "gpt_neo"):
             self.rest = self.network.transformer.wpe(batch["position_ids"])
         elif self.variant == "opt":  # its table of positions starts with two that are not used
             self.rest = self.network.model.decoder.embed_positions.weight[batch["position_ids"] + 2]
@@ -307,7 +387,7 @@ class Split:
         for kind, (weight, bias) in zip("qkv", _projections(self.variant, attn), strict=True):
             reads = [self._read(f"a{number}.h{h}<{kind}>", layer, parts.attn_norm) for h in range(HEADS)]
             made.append(torch.stack([x @ weight[h].T + bias[h] for h, x in enumerate(reads)], 2))
-        z = _attend(attn, *made, given)
+        z = (_attend_inline if parts.inline else _attend)(attn, *made, given)
         out = attn.get_submodule(parts.out)
         matrix = (out.weight if self.variant == "gpt2" else out.weight.T).reshape(HEADS, -1, WIDTH)
         wrote = torch.einsum("bphd,hdm->bphm", z, matrix)
@@ -322,7 +402,12 @@ class Split:
 
     def _mlp(self, number: int, layer: Any, parts: Parts) -> Tensor:
         read = self._read(f"m{number}", layer, parts.mlp_norm)
-        wrote = layer.fc2(layer.activation_fn(layer.fc1(read))) if self.variant == "opt" else layer.mlp(read)
+        if self.variant == "bloom":
+            wrote = layer.mlp(read, torch.zeros_like(read))
+        elif self.variant == "opt":
+            wrote = layer.fc2(layer.activation_fn(layer.fc1(read)))
+        else:
+            wrote = layer.mlp(read)
         return layer.get_submodule(parts.mlp_post)(wrote) if parts.mlp_post else wrote
 
 

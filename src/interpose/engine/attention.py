@@ -29,6 +29,10 @@ class Attention(Protocol):
         """Make this copy call `function(stock, module, query, key, value, mask, **kwargs)`, not its stock kernel."""
         ...
 
+    def widen(self, module_copy: torch.nn.Module) -> None:
+        """Let this copy, which writes out its attention itself, also take a key and a value for each query head."""
+        ...
+
 
 def tapped(tap: Tap, needs_scores: bool) -> Callable[..., tuple[Tensor, Tensor | None]]:
     """The function that stands in for a stock kernel.
@@ -52,7 +56,9 @@ def tapped(tap: Tap, needs_scores: bool) -> Callable[..., tuple[Tensor, Tensor |
             return stock(module, query, key, value, mask, **kwargs)
         scores = attention_scores(module, query, key, mask, **kwargs)
         scores, scores_written = tap("scores", scores)
-        pattern = _blind(softmax(scores, query.dtype, kwargs.get("s_aux")), mask)
+        # A bias makes the mask additive, and then such rows look everywhere.
+        hidden = None if kwargs.get("position_bias") is not None else mask
+        pattern = _blind(softmax(scores, query.dtype, kwargs.get("s_aux")), hidden)
         pattern, pattern_written = tap("pattern", pattern)
         if not (scores_written or pattern_written):
             return stock(module, query, key, value, mask, **kwargs)

@@ -65,6 +65,8 @@ def lens(place: Place) -> Lens:
             return Lens.of(lambda raw: raw.split(cut, -1)[part].unflatten(-1, (heads, -1)), _paste_block(cut, part))
         case "fused":
             return Lens.of(lambda raw: raw.unflatten(-1, (heads, 3, -1))[..., part, :], _paste_fused(heads, part))
+        case "groups":
+            return Lens.of(lambda raw: _cut_groups(raw, place)[part], _paste_groups(place))
         case "rows":
             stream = dict(place.also)["stream"]
             return Lens(lambda raw, run: _by_row(raw, run.beside(stream)), lambda raw, _, new: new.reshape(raw.shape))
@@ -129,6 +131,30 @@ def _paste_fused(heads: int, part: int) -> Callable[[Any, Any], Tensor]:
         parts = list(raw.unflatten(-1, (heads, 3, -1)).unbind(-2))
         parts[part] = new
         return torch.stack(parts, -2).flatten(-3)
+
+    return paste
+
+
+def _cut_groups(raw: Tensor, place: Place) -> list[Tensor]:
+    """Queries, keys and values [batch, position, head, width] of a projection fused by the heads that share a key.
+
+    Where a write gave each query head a key and a value of its own, each is a group by itself.
+    """
+    assert place.dims is not None
+    heads, shared, width = place.dims.heads, place.dims.kv_heads, place.dims.head_width
+    groups = shared if raw.shape[-1] == (heads + 2 * shared) * width else heads
+    rows = raw.unflatten(-1, (groups, -1, width))
+    return [rows[..., :-2, :].flatten(-3, -2), rows[..., -2, :], rows[..., -1, :]]
+
+
+def _paste_groups(place: Place) -> Callable[[Any, Any], Tensor]:
+    def paste(raw: Tensor, new: Tensor) -> Tensor:
+        parts = _cut_groups(raw, place)
+        parts[place.part] = new
+        query, key, value = parts
+        groups = max(key.shape[-2], value.shape[-2])
+        key, value = (x.repeat_interleave(groups // x.shape[-2], -2).unsqueeze(-2) for x in (key, value))
+        return torch.cat([query.unflatten(-2, (groups, -1)), key, value], -2).flatten(-3)
 
     return paste
 

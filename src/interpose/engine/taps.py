@@ -7,7 +7,8 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from interpose.engine.attention import Attention, tapped
+from interpose.engine.attention import Attention, Tap, tapped
+from interpose.engine.inline import InlineTap
 from interpose.engine.lenses import lens
 from interpose.engine.view import Around, Change, Forward, View
 from interpose.engine.world import World
@@ -42,6 +43,8 @@ class TappedView:
             sides.setdefault(module, []).append(side)
         self._numbers = {anchor: number for number, anchor in enumerate(dict.fromkeys([*plan.taps, *plan.captures]))}
         self.anchors = len(self._numbers)
+        self._inline = any(side == "inline" for _, side in self._numbers)
+        self._paused = False
         sides |= {path: [] for path in plan.skips if path not in sides}
         changes = {path: self._change(network.get_submodule(path), path, found) for path, found in sides.items()}
         self._view = View(network, changes)
@@ -71,23 +74,28 @@ class TappedView:
 
     def _change(self, module: torch.nn.Module, path: str, sides: list[str]) -> Change:
         before = [side for side in ("inputs", "input") if side in sides]
-        around = self._around_input(module, path, before) if before else None
-        if path in self._plan.skips:
-            around = self._left_out(path, around)
+        around = [self._left_out(path)] if path in self._plan.skips else []
+        around += [self._around_inline(path)] if self._plan.taps.get((path, "inline")) else []
+        around += [self._around_input(module, path, before)] if before else []
         return Change(
-            prepare=(lambda copy: self._tap_attention(path, copy)) if "attention" in sides else None,
-            inside=around,
+            prepare=self._preparation(path, sides),
+            inside=_around_one_another(around),
             outside=self._around_output(path, "output" in sides),
         )
 
-    def _left_out(self, path: str, around: Around | None) -> Around:
+    def _preparation(self, path: str, sides: list[str]) -> Callable[[torch.nn.Module], None] | None:
+        if "attention" in sides:
+            return lambda copy: self._tap_attention(path, copy)
+        return self._attention.widen if "inline" in sides and self._attention is not None else None
+
+    def _left_out(self, path: str) -> Around:
         module = self._plan.skips[path]
 
         def instead(*_: Any, **__: Any) -> Any:
             assert self.world is not None
             return self.world.skipped(module)
 
-        return lambda _: instead if around is None else around(instead)
+        return lambda _: instead
 
     def _reach(self, anchor: Anchor) -> Callable[[Any], Any]:
         number, taps = self._numbers[anchor], self._plan.taps.get(anchor, ())
@@ -97,9 +105,23 @@ class TappedView:
             return self.world.reach(number, taps, captures, raw)  # type: ignore[union-attr]
 
         if len(taps) != 1 or captures or taps[0].site.call is not None:
-            return reach
+            return self._apart(reach)
         (tap,) = taps
-        return lambda raw: self.world.reach_one(number, tap, raw)  # type: ignore[union-attr]
+        return self._apart(lambda raw: self.world.reach_one(number, tap, raw))  # type: ignore[union-attr]
+
+    def _apart(self, reach: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """The same, where what is computed there is not to be taken for an attention's own products."""
+        if not self._inline:
+            return reach
+
+        def paused(raw: Any) -> Any:
+            before, self._paused = self._paused, True
+            try:
+                return reach(raw)
+            finally:
+                self._paused = before
+
+        return paused
 
     def _around_output(self, path: str, tapped_there: bool) -> Around:
         reach = self._reach((path, "output")) if tapped_there else None
@@ -143,8 +165,13 @@ class TappedView:
                 "transformers library. "
                 "Read attn.q, attn.k, attn.v or attn.z, or its own modules by path."
             )
+        at, needs_scores = self._attention_tap((path, "attention"))
+        self._attention.install(copy, tapped(at, needs_scores))
+
+    def _attention_tap(self, anchor: Anchor) -> tuple[Tap, bool]:
+        """The tap of an attention block, and whether scores or pattern are wanted there."""
         taps: dict[str, list[Any]] = {}
-        for tap in self._plan.taps[path, "attention"]:
+        for tap in self._plan.taps[anchor]:
             taps.setdefault(tap.place.form, []).append(tap)
 
         def at(form: str, value: Tensor) -> tuple[Tensor, bool]:
@@ -152,9 +179,38 @@ class TappedView:
             after = value
             for tap in taps.get(form, ()):
                 after = self.world.apply(tap, after)
-            return after, after is not value
+            return after, after is not value and any(self.world.changes(tap) for tap in taps[form])
 
-        self._attention.install(copy, tapped(at, not taps.keys().isdisjoint({"scores", "pattern"})))
+        return at, not taps.keys().isdisjoint({"scores", "pattern"})
+
+    def _around_inline(self, path: str) -> Around:
+        at, needs_scores = self._attention_tap((path, "inline"))
+        sites = {tap.place.form: (tap.site.layer, tap.place.heads) for tap in self._plan.taps[path, "inline"]}
+
+        def heads(form: str) -> int:
+            layer, count = sites.get(form, (None, 0))
+            return 0 if layer in self.world.split else count  # type: ignore[union-attr]
+
+        def around(stock: Forward) -> Forward:
+            def forward(*args: Any, **kwargs: Any) -> Any:
+                like = next(value for value in [*args, *kwargs.values()] if isinstance(value, Tensor))
+                with InlineTap(at, needs_scores, like, heads, lambda: self._paused):
+                    return stock(*args, **kwargs)
+
+            return forward
+
+        return around
+
+
+def _around_one_another(parts: list[Around]) -> Around | None:
+    """All of them as one; the last is the outermost."""
+
+    def around(stock: Forward) -> Forward:
+        for part in parts:
+            stock = part(stock)
+        return stock
+
+    return around if parts else None
 
 
 def _with_input(

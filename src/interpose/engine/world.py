@@ -22,6 +22,7 @@ class World:
     Attributes:
         done: every site has been reached and nothing later is wanted.
         last_write: the write that was carried out last, to be named if the network fails after it.
+        split: the layers where a write gave each query head its own key or value.
 
     Args:
         values: the run's values.
@@ -34,6 +35,7 @@ class World:
         self.values, self.plan = values, plan
         self.done = False
         self.last_write: Node | None = None
+        self.split: set[int | None] = set()
         self._calls = [0] * anchors
         self._beside: dict[Place, Any] = {}
         self._wanted = dict(plan.wanted)
@@ -119,6 +121,11 @@ class World:
                 del self._beside[place]
         return raw if current is original else tap.lens.put(raw, original, current)
 
+    def changes(self, tap: Tap) -> bool:
+        """Whether a site is written, or differentiated by, so that what goes on from it is another tensor."""
+        targets = self.values.plan.targets
+        return any(write is not None or index in targets for index, write in tap.steps)
+
     def skipped(self, module: LeftOut) -> Any:
         """What stands for the result of a module that is not run.
 
@@ -157,7 +164,10 @@ class World:
                 return value
             raise ShapeError(f"{node.at}: {node.site} is a {type(current).__name__}; write an element of it: [0] = ...")
         value = value.to(current)
-        if value.shape == current.shape or _gives_each_query_head_its_own(node, value, current):
+        if value.shape == current.shape:
+            return value
+        if _gives_each_query_head_its_own(node, value, current):
+            self.split.add(node.site.layer)
             return value
         try:
             return value.expand(current.shape).clone()

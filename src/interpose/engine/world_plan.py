@@ -10,7 +10,7 @@ from interpose.graph.places import Place
 from interpose.graph.sites import NEW_TOKENS, Site
 
 Anchor = tuple[str, str]
-"""A module's path and the side of it that is tapped: input, inputs, output or attention."""
+"""A module's path and the side of it that is tapped: input, inputs, output, attention or inline."""
 
 _STAGES = {"result": 0, "mid": 2, "scores": 3, "pattern": 4}
 """What is made of another tensor of a module comes before it, or after; all other forms are that tensor itself."""
@@ -167,7 +167,7 @@ def _add_tap(
     else:
         found.append(Tap(node.site, place, lens(place), (what,), number))
     if place.kernel and isinstance(node, Write):
-        taps[place.kernel, "attention"] += []
+        taps[place.kernel] += []
     for _, other in place.also:
         if other not in captures[other.module, other.side]:
             captures[other.module, other.side].append(other)

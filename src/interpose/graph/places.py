@@ -3,7 +3,7 @@
 A table of `interpose.models` says it; the engine reads it. Neither knows the other.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
 from interpose.graph.sites import Site
@@ -22,6 +22,7 @@ class Dims:
         neurons: width of the MLP's hidden layer, F.
         vocab: size of the vocabulary, V.
         parallel: attention and MLP read the same stream and are added together.
+        encoder_layers: number of layers of an encoder beside them.
     """
 
     layers: int
@@ -32,6 +33,7 @@ class Dims:
     neurons: int
     vocab: int
     parallel: bool = False
+    encoder_layers: int = field(default=0, repr=False)
 
     @property
     def blocks(self) -> tuple[int, int, int]:
@@ -45,25 +47,25 @@ class Place:
 
     Attributes:
         module: full path of the module whose call is tapped.
-        side: its `input`, its `output`, or the `attention` function it calls.
+        side: its `input`, its `output`, the `attention` function it calls, or the attention written out `inline` in it.
         form: how the standard tensor is cut out of what is found there; the engine has one lens a form.
         part: for fused projections, which of three.
         heads: for head-shaped sites, the length of the head axis.
         also: other places that the form needs, by role.
         kernel: for keys and values shared by several query heads, the attention module that must cope when a write
-            gives each query head its own.
+            gives each query head its own, and the side of it.
         weight: for `result`, the path of the output projection.
         transposed: weights are stored input-first.
         dims: the model's sizes, where the form needs several of them.
     """
 
     module: str
-    side: Literal["input", "output", "inputs", "attention"]
+    side: Literal["input", "output", "inputs", "attention", "inline"]
     form: str = "plain"
     part: int = 0
     heads: int = 0
     also: tuple[tuple[str, "Place"], ...] = ()
-    kernel: str = ""
+    kernel: tuple[str, str] | None = None
     weight: str = ""
     transposed: bool = False
     dims: Dims | None = None

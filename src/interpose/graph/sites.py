@@ -1,7 +1,8 @@
 """Sites: the one vocabulary for places in a model, and the shapes found there.
 
 A standard site (`layers.12.attn.z`) is always a single tensor of a standard shape. Any module is a site under its own
-path (`module("encoder.block.3").output`). Axes: B batch, P position, H heads, K key/value heads, D head width, M model
+path (`module("encoder.block.3").output`). Where an encoder feeds the layers, its sites are those of its own layers
+(`encoder.layers.3.attn.z`). Axes: B batch, P position, H heads, K key/value heads, D head width, M model
 width, F neurons, V vocabulary.
 """
 
@@ -96,18 +97,23 @@ class Site:
         called = "" if self.call is None else f".call({self.call})"
         if self.part:
             return f'module("{self.name}"){called}.{self.part}'
-        return re.sub(r"^layers\.(\d+)", r"layers[\1]", self.name) + called
+        return re.sub(r"^(encoder\.)?layers\.(\d+)", r"\1layers[\2]", self.name) + called
 
     @cached_property
     def layer(self) -> int | None:
         """The layer a standard site belongs to, or None."""
-        found = re.match(r"layers\.(\d+)\.", self.name) if not self.part else None
+        found = re.match(r"(?:encoder\.)?layers\.(\d+)\.", self.name) if not self.part else None
         return int(found.group(1)) if found else None
+
+    @cached_property
+    def in_encoder(self) -> bool:
+        """Whether it is a standard site of an encoder beside the layers."""
+        return not self.part and self.name.startswith("encoder.")
 
     @cached_property
     def local(self) -> str:
         """A standard site's name inside its layer (`attn.z`), or its whole name."""
-        return re.sub(r"^layers\.\d+\.", "", self.name)
+        return re.sub(r"^(?:encoder\.)?(?:layers\.\d+\.)?", "", self.name)
 
     @cached_property
     def axes(self) -> tuple[str, ...] | None:
@@ -138,6 +144,10 @@ def standard(name: str) -> Site:
     """
     text = re.sub(r"\[(\d+)\]", r".\1", name.strip())
     text = WHOLE.get(text, text)
+    if text.startswith("encoder."):
+        inside = standard(text.removeprefix("encoder."))
+        if inside.name != "logits":
+            return Site(f"encoder.{inside.name}")
     found = re.fullmatch(r"(?:layers|blocks)\.(\d+)\.(.+)", text)
     swapped = re.fullmatch(r"(\w+)\.(\d+)", text)
     if found:

@@ -40,6 +40,28 @@ class TransformersAttention:
         module_copy.__dict__["config"] = config
         module_copy.__dict__[_SLOT] = (function, stock)
 
+    def widen(self, module_copy: torch.nn.Module) -> None:
+        """Let this copy also take a fused projection in which each query head has a key and a value of its own.
+
+        Args:
+            module_copy: a copy of an attention module that does not use the registry; only Falcon's shares keys.
+        """
+        if any(kind.__name__ == "FalconAttention" for kind in type(module_copy).__mro__):
+            _widen_falcon(module_copy)
+
+
+def _widen_falcon(module: Any) -> None:
+    stock, heads, width = module._split_heads, module.num_heads, module.head_dim
+
+    def split(fused: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        if fused.shape[-1] != 3 * heads * width:
+            return stock(fused)
+        return fused.unflatten(-1, (heads, 3, width)).unbind(-2)
+
+    module.__dict__["_split_heads"] = split
+    if not module.new_decoder_architecture:
+        module.__dict__["num_kv_heads"] = -1  # only used as a length, which torch then works out
+
 
 def adapter(network: torch.nn.Module) -> TransformersAttention | None:
     """The adapter where transformers made the network or a part of it, else None. Never imports transformers."""

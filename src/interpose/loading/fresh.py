@@ -17,6 +17,8 @@ _ALIASES = {
     "gemma3": "gemma3_text",
     "gemma-3": "gemma3_text",
     "olmo-2": "olmo2",
+    "gpt-j": "gptj",
+    "gpt-neo": "gpt_neo",
     "gemma-2": "gemma2",
     "qwen-2": "qwen2",
     "qwen-3": "qwen3",
@@ -27,10 +29,10 @@ _ALIASES = {
 _SIZES = {
     "layers": ("num_hidden_layers",),
     "heads": ("num_attention_heads",),
-    "kv_heads": ("num_key_value_heads",),
+    "kv_heads": ("num_key_value_heads", "num_kv_heads"),
     "head_width": ("head_dim",),
     "width": ("hidden_size",),
-    "neurons": ("intermediate_size", "n_inner", "ffn_dim"),
+    "neurons": ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "d_ff"),
     "vocab": ("vocab_size", "num_labels"),
     "positions": ("max_position_embeddings",),
 }
@@ -66,7 +68,7 @@ def stock(family: str, **config: Any) -> Any:
 
     Returns:
         a transformers model in eval mode: a causal language model, or what else the family is for (masked words,
-        classes of images).
+        from one text to another, classes of images).
 
     Raises:
         LoadError: there is no such family or no such setting, or the settings do not fit each other.
@@ -100,7 +102,8 @@ def _settings(kind: str, defaults: Any, config: dict[str, Any]) -> dict[str, Any
             names = [*_SIZES, *(found for found in vars(defaults) if not found.startswith("_"))]
             near = get_close_matches(name, names, n=3, cutoff=0.5)
             raise LoadError(f"A {kind} config has no {name!r}." + (f" Nearest: {', '.join(near)}." if near else ""))
-        settings[known or name] = value
+        # Under its own name: T5 derives other settings before it looks at the usual ones.
+        settings[defaults.attribute_map.get(known or name, known or name)] = value
     return settings
 
 

@@ -1,4 +1,4 @@
-"""Which class of transformers a config stands for: a language model, a masked one, a classifier of images, no head."""
+"""Which class a config stands for: a causal language model, text to text, masked words, classes of images, none."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ from interpose.models import find
 # Each kind of network, by the class that makes it and the list of what that class makes of each family.
 _KINDS = {
     "causal-lm": ("AutoModelForCausalLM", "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"),
+    "seq2seq-lm": ("AutoModelForSeq2SeqLM", "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES"),
     "masked-lm": ("AutoModelForMaskedLM", "MODEL_FOR_MASKED_LM_MAPPING_NAMES"),
     "image-classification": ("AutoModelForImageClassification", "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES"),
     "bare": ("AutoModel", "MODEL_MAPPING_NAMES"),

@@ -46,12 +46,17 @@ class Edges(Mediator):
             its stream graph.
 
         Raises:
-            SearchError: the stream itself is normed, so that it is no sum; or query heads that share a key cannot be
-                given keys of their own.
+            SearchError: the stream itself is normed, so that it is no sum; cross attention feeds it too; or query heads
+                that share a key cannot be given keys of their own.
         """
         dims = model.sizes()
         table, shared = model.table(), dims.kv_heads < dims.heads
         fixed = table.fixed("attn.k", dims)
+        if table.encoder is not None:
+            raise SearchError(
+                "This model's layers are fed by an encoder, through cross attention, whose edges are not counted. "
+                "Units that are places work: Heads(), MLPs(), Streams()."
+            )
         if table.mid_norm is not None or table.output_norm is not None:
             raise SearchError(
                 "This model norms the stream itself after each addition (post-norm), so what a part reads is no sum of "

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Fusion = Literal["none", "blocks", "heads"]
+Fusion = Literal["none", "blocks", "heads", "groups"]
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,8 @@ class Projection:
     Attributes:
         path: the module that projects, under the attention block.
         part: which of three it is (0 query, 1 key, 2 value) where one module makes all three.
-        fusion: `none`; `blocks` (all queries, all keys, all values); `heads` (query, key, value of each head).
+        fusion: `none`; `blocks` (all queries, all keys, all values); `heads` (query, key, value of each head); `groups`
+            (the queries that share a key, their key, their value; then the next group).
     """
 
     path: str

@@ -11,10 +11,11 @@ from typing import Any, Literal
 
 from interpose.errors import SiteError
 from interpose.graph.places import Dims, Place
-from interpose.graph.sites import Site, nearest
+from interpose.graph.sites import Site
 from interpose.models.parts import Projection as Projection, Variant as Variant
+from interpose.models.places import modules_of, place_in
 
-Head = Literal["causal-lm", "masked-lm", "image-classification"]
+Head = Literal["causal-lm", "seq2seq-lm", "masked-lm", "image-classification"]
 
 
 _WHOLE = ("layers", "embed", "project_in", "final_norm", "project_out", "unembed")
@@ -52,8 +53,15 @@ class Family:
         transposed: weights are stored input-first (GPT-2's Conv1D).
         parallel: True, False, or the name of the config attribute that says so.
         wide_key_norm: keys are normed over all key heads at once.
-        returns: what a layer returns: a `tensor`, the `first` of several, or `several` that all are needed.
-        sizes: config attributes of `Dims` where they are not the usual ones.
+        returns: what a layer returns: a `tensor`, the `first` of several, or `several` that all are needed,
+            as are all that its attention returns.
+        sizes: config attributes of `Dims` where they are not the usual ones, or the size itself.
+        attention: where scores are made: in a function of the library's `registry`, or `inline` in the block's forward.
+        inner_sum: the attention block and the MLP add the stream to what they return, so that what they add is what
+            `out` and `down` return.
+        mid: a module of a layer whose input is the stream before the MLP, where something else than attention and MLP
+            adds to it.
+        encoder: the table of an encoder that feeds these layers, or None.
         head: what stands on a fresh network.
         reads: what the network is given.
         extra_positions: for images, how many positions come before those of the patches.
@@ -89,7 +97,11 @@ class Family:
     parallel: bool | str = False
     wide_key_norm: bool = False
     returns: Literal["tensor", "first", "several"] = "tensor"
-    sizes: tuple[tuple[str, str], ...] = ()
+    sizes: tuple[tuple[str, str | int], ...] = ()
+    attention: Literal["registry", "inline"] = "registry"
+    inner_sum: bool = False
+    mid: str | None = None
+    encoder: "Family | None" = None
     head: Head = "causal-lm"
     reads: Literal["tokens", "pixels"] = "tokens"
     extra_positions: int = 0
@@ -130,7 +142,8 @@ class Family:
                 return self
             whole = {name: path and path.removeprefix(base) for name, path in whole.items()}
         found = {name: path if path in modules else None for name, path in whole.items()}
-        return replace(self, **{**found, "layers": whole["layers"], "embed": found["project_in"] or whole["embed"]})
+        found |= {"layers": whole["layers"], "embed": found["project_in"] or whole["embed"]}
+        return replace(self, **found, encoder=self.encoder and self.encoder.on(modules))
 
     def cap(self, config: Any) -> float | None:
         """How the logits are soft-capped: c in c * tanh(logits / c); None where they are not."""
@@ -141,6 +154,10 @@ class Family:
         patch = config.patch_size
         rows, columns = (patch, patch) if isinstance(patch, int) else patch
         return (height // rows) * (width // columns) + self.extra_positions
+
+    def given_as(self, site: Site) -> str:
+        """What the names of the network's arguments begin with that hold the tokens of a site: empty, or `decoder_`."""
+        return "" if self.encoder is None or site.in_encoder or site.part else "decoder_"
 
     def fixed(self, local: str, dims: Dims) -> str:
         """Why keys or values that query heads share cannot be given one a query head at a site; empty if they can."""
@@ -157,7 +174,8 @@ class Family:
         names = dict(self.sizes)
 
         def size(what: str, usual: str) -> Any:
-            return getattr(config, names.get(what, usual), None)
+            name = names.get(what, usual)
+            return name if isinstance(name, int) else getattr(config, name, None)
 
         heads, width = size("heads", "num_attention_heads"), size("width", "hidden_size")
         return Dims(
@@ -169,6 +187,7 @@ class Family:
             neurons=size("neurons", "intermediate_size") or 4 * width,
             vocab=size("vocab", "vocab_size"),
             parallel=bool(getattr(config, self.parallel)) if isinstance(self.parallel, str) else self.parallel,
+            encoder_layers=0 if self.encoder is None else self.encoder.dims(config).layers,
         )
 
     def path(self, part: str, layer: int) -> str | None:
@@ -203,18 +222,11 @@ class Family:
         Raises:
             SiteError: the model has no such layer, or blocks of this kind have no such site.
         """
-        if site.layer is None:
-            return self._model_place(site.name)
-        if site.layer >= dims.layers:
-            raise SiteError(f"There is no {site}: this model has {dims.layers} layers, 0 to {dims.layers - 1}.")
-        if site.local == "mid" and dims.parallel:
-            raise SiteError(
-                f"There is no {site}: this model's attention and MLP run in parallel, so no stream lies between them. "
-                + nearest(f"layers.{site.layer}.input")
-            )
-        if site.local.startswith("attn."):
-            return self._attention_place(site.local, site.layer, dims)
-        return self._layer_place(site.local, site.layer)
+        if site.in_encoder:
+            if self.encoder is None:
+                raise SiteError(f"There is no {site}: this model has no encoder beside its layers.")
+            return place_in(self.encoder, site, replace(dims, layers=dims.encoder_layers))
+        return place_in(self, site, dims)
 
     def skips(self, site: Site) -> tuple[tuple[str, str], ...]:
         """The modules that need not run where a site is given, each with the form of what it returns.
@@ -228,72 +240,4 @@ class Family:
         Raises:
             SiteError: no module makes this site by itself.
         """
-        layer, block = site.layer, {"attn.output": "attn", "mlp.output": "mlp"}.get(site.local)
-        if layer is not None and site.local == "output" and self.returns != "several":
-            return ((f"{self.layers}.{layer}", self.returns),)
-        whole = self.mlp and not self.flat_mlp if block == "mlp" else block == "attn"
-        if layer is None or not whole:
-            raise SiteError(
-                f"No module makes {site} by itself here, so none can be skipped; write a value to it instead."
-            )
-        made = self.path(str(block), layer) or ""
-        last = self._added(layer) if block == "attn" else self.path("mlp_post", layer) or made
-        first = (made, "first" if block == "attn" else "tensor")
-        return (first,) if last == made else (first, (last, "tensor"))
-
-    def _model_place(self, name: str) -> Place:
-        if name == "logits" and self.unembed and self.logit_cap:
-            return Place("", "output", "logits")
-        module = {"embed": self.embed, "norm.output": self.final_norm, "logits": self.unembed}[name]
-        if module is not None:
-            return Place(module, "output")
-        what = "norm between its last layer and its head" if name == "norm.output" else f"{self.head} head"
-        raise SiteError(
-            f"There is no {name}: this network has no {what}. "
-            "Read layers[-1].output, or model.output for what the network returns."
-        )
-
-    def _layer_place(self, local: str, layer: int) -> Place:
-        whole, mlp, down = (self.path(part, layer) or "" for part in ("layers", "mlp", "down"))
-        stream = (("stream", Place(whole, "input")),)
-        if local in ("input", "output"):
-            return Place(whole, local)  # type: ignore[arg-type]
-        if local == "mid" and self.mid_norm:
-            return Place(self.path("mid_norm", layer) or "", "output")
-        if local == "mid":
-            return Place(self._added(layer), "output", "mid", also=stream)
-        post = self.path("mlp_post", layer)
-        module, side = {
-            "mlp.input": (mlp if self.mlp else self.path("up", layer) or "", "input"),
-            "mlp.neurons": (down, "input"),
-            "mlp.output": (post or (mlp if self.mlp else down), "output"),
-        }[local]
-        flat = self.flat_mlp and module != post
-        return Place(module, side, "rows", also=stream) if flat else Place(module, side)  # type: ignore[arg-type]
-
-    def _added(self, layer: int) -> str:
-        """The module whose output attention adds to the stream."""
-        return self.path("attn_post", layer) or self.path("out" if self.out_in_layer else "attn", layer) or ""
-
-    def _attention_place(self, local: str, layer: int, dims: Dims) -> Place:
-        attn, out, added = self.path("attn", layer) or "", self.path("out", layer) or "", self._added(layer)
-        z = Place(out, "input", "heads", heads=dims.heads)
-        match local:
-            case "attn.input":
-                return Place(attn, "input")
-            case "attn.q" | "attn.k" | "attn.v":
-                name = {"q": "query", "k": "key", "v": "value"}[local[-1]]
-                made: Projection = getattr(self, name)
-                heads = dims.heads if local == "attn.q" else dims.kv_heads
-                form = {"none": "heads", "blocks": "blocks", "heads": "fused"}[made.fusion]
-                kernel = attn if heads < dims.heads else ""
-                path, whole = self.path(name, layer) or "", dims if form == "blocks" else None
-                return Place(path, "output", form, part=made.part, heads=heads, kernel=kernel, dims=whole)
-            case "attn.z":
-                return z
-            case "attn.result":
-                also = (("z", z), *((("before", Place(attn, "output")),) if self.attn_post else ()))
-                return Place(added, "output", "result", also=also, weight=out, transposed=self.transposed)
-            case "attn.output":
-                return Place(added, "output")
-        return Place(attn, "attention", local.removeprefix("attn."))
+        return modules_of(self.encoder if site.in_encoder and self.encoder is not None else self, site)

@@ -1,4 +1,4 @@
-"""How a site is written in Python: `model.layers[12].attn.z`, `model.module("path").output`, `model.call.norm(h)`."""
+"""How a site is written in Python: `model.layers[12].attn.z`, `model.encoder.layers[0].output`."""
 
 import difflib
 import operator
@@ -68,7 +68,7 @@ class Part:
         Args:
             value: what stands for its output; None passes a layer's input on, and adds nothing for an attention or MLP.
         """
-        if not self._prefix.startswith("layers."):
+        if "layers." not in self._prefix:
             raise NoSuchPlace(
                 f"{user_line()}: {self._prefix.rstrip('.')} has no skip: only layers, their attn and their mlp have. "
                 'For any module write model.module("path").skip(value).'
@@ -77,7 +77,7 @@ class Part:
 
     def __dir__(self) -> list[str]:
         """The sites and parts, for completion."""
-        return sorted([*self._leaves, *self._parts, *(["skip"] if self._prefix.startswith("layers.") else [])])
+        return sorted([*self._leaves, *self._parts, *(["skip"] if "layers." in self._prefix else [])])
 
     def __repr__(self) -> str:
         """Its name."""
@@ -89,26 +89,33 @@ class Part:
         whole = self._prefix + name
         if name in self._leaves:
             return shared(whole)
-        layer, _, local = whole.removeprefix("layers.").partition(".")
+        inside, layers, rest = whole.partition("layers.")
+        layer, _, local = rest.partition(".")
         if local in TRANSFORMER_LENS:
-            return shared(f"layers.{layer}.{TRANSFORMER_LENS[local]}")
+            return shared(f"{inside}{layers}{layer}.{TRANSFORMER_LENS[local]}")
         raise NoSuchPlace(f"{user_line()}: there is no site {whole}. {nearest(whole)}")
 
 
 @final
 class Layers:
-    """The model's layers: `model.layers[3].output`, `len(model.layers)`, `for layer in model.layers`."""
+    """The model's layers: `model.layers[3].output`, `len(model.layers)`, `for layer in model.layers`.
 
-    __slots__ = ("_made", "_model")
+    Args:
+        model: the model.
+        encoder: those of its encoder.
+    """
 
-    def __init__(self, model: "Model") -> None:
+    __slots__ = ("_made", "_model", "_prefix")
+
+    def __init__(self, model: "Model", encoder: bool = False) -> None:
         """Hold the model."""
-        self._model = model
+        self._model, self._prefix = model, "encoder." if encoder else ""
         self._made: dict[int, Part] = {}
 
     def __len__(self) -> int:
         """How many layers there are."""
-        return self._model.sizes().layers
+        sizes = self._model.sizes()
+        return sizes.encoder_layers if self._prefix else sizes.layers
 
     def __getitem__(self, index: Any) -> Part:
         """One layer; negative numbers count from the last."""
@@ -123,10 +130,50 @@ class Layers:
             ) from None
         if not -count <= index < count:
             raise LayerError(
-                f"{user_line()}: there is no layers[{index}]: this model has {count} layers, 0 to {count - 1}."
+                f"{user_line()}: there is no {self._prefix}layers[{index}]: this model has {count} layers, 0 to "
+                f"{count - 1}."
             )
-        made = self._made[index] = Part(self._model, f"layers.{index % count}.", _LEAVES, _PARTS)
+        made = self._made[index] = Part(self._model, f"{self._prefix}layers.{index % count}.", _LEAVES, _PARTS)
         return made
+
+
+@final
+class Encoder:
+    """An encoder beside the layers: `model.encoder.layers[3].attn.z`, `model.encoder.norm.output`.
+
+    Args:
+        model: the model.
+
+    Raises:
+        SiteError: it has none.
+    """
+
+    __slots__ = ("_layers", "_model")
+
+    def __init__(self, model: "Model") -> None:
+        """Hold the model."""
+        if model.table().encoder is None:
+            raise SiteError(f"{user_line()}: {model.info.name} has no encoder beside its layers.")
+        self._model, self._layers = model, Layers(model, encoder=True)
+
+    @property
+    def layers(self) -> Layers:
+        """Its layers, by number."""
+        return self._layers
+
+    @property
+    def norm(self) -> Part:
+        """Its final norm; `norm.output` is a site."""
+        return Part(self._model, "encoder.norm.", ("output",), {})
+
+    @property
+    def embed(self) -> Any:
+        """The token embedding as it enters its stream [batch, position, width]."""
+        return self._model.running().read(Site("encoder.embed"))
+
+    @embed.setter
+    def embed(self, value: Any) -> None:
+        self._model.running().write(Site("encoder.embed"), value)
 
 
 @final
@@ -162,90 +209,6 @@ class Stack:
         *parts, name = self._local.split(".")
         layer = self._model.layers[index]
         return (getattr(layer, parts[0]) if parts else layer), name
-
-
-@final
-class Module:
-    """Any module of the network as a place, by its path.
-
-    Attributes:
-        output: what it returns; `.input` its first tensor argument; `.inputs` all of them as (args, kwargs).
-    """
-
-    __slots__ = ("_call", "_model", "_path")
-
-    def __init__(self, model: "Model", path: str, call: int | None = None) -> None:
-        """Only a name; nothing is read yet."""
-        for name, value in (("_model", model), ("_path", path), ("_call", call)):
-            object.__setattr__(self, name, value)
-
-    def call(self, number: int) -> "Module":
-        """One call of a module that runs several times in one pass, counted from 0."""
-        return Module(self._model, self._path, number)
-
-    def skip(self, value: Any) -> None:
-        """Do not run this module; `value` stands for what it returns."""
-        self._model.running().skip(self._site("output"), value)
-
-    def __getattr__(self, name: str) -> Any:
-        """The value at `input`, `inputs` or `output`."""
-        site = self._site(name)
-        return self._model.running().read(site)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Write `input`, `inputs` or `output`."""
-        site = self._site(name)
-        self._model.running().write(site, value)
-
-    def _site(self, name: str) -> Site:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        if name not in ("input", "inputs", "output"):
-            raise NoSuchPlace(f'{user_line()}: module("{self._path}") has .input, .inputs and .output, and no .{name}.')
-        return Site(self._path, name, self._call)
-
-
-@final
-class Call:
-    """The model's own modules as functions of values in a block."""
-
-    __slots__ = ("_model",)
-
-    def __init__(self, model: "Model") -> None:
-        """Hold the model."""
-        self._model = model
-
-    def module(self, path: str, *values: Any) -> Any:
-        """Apply the module at a path.
-
-        Args:
-            path: the module's path in the network.
-            *values: what it is called with.
-
-        Returns:
-            what it returns.
-        """
-        return self._model.running().call(path, values)
-
-    def norm(self, value: Any) -> Any:
-        """Apply the final norm to a stream [..., width]."""
-        return self.module(self._part("norm.output"), value)
-
-    def unembed(self, value: Any) -> Any:
-        """Turn normed streams [..., width] into logits [..., vocab]."""
-        path, table = self._part("logits"), self._model.table()
-        if table.project_out is not None:
-            value = self.module(table.project_out, value)
-        logits, cap = self.module(path, value), table.cap(self._model.config)
-        return logits if cap is None else (logits / cap).tanh() * cap
-
-    def _part(self, site: str) -> str:
-        """The module that makes a site of the whole model."""
-        table = self._model.table()
-        path = table.final_norm if site == "norm.output" else table.unembed
-        if path is None:
-            table.place(shared(site), self._model.sizes())  # says why there is none
-        return path or ""
 
 
 def site_of_model(site: Site, doc: str) -> property:

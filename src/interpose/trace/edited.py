@@ -123,7 +123,7 @@ class EditedBackend:
 
 def _padding(batch: Any) -> Padding | None:
     try:
-        return Padding.of(batch)
+        return Padding.of(batch) or Padding.of(batch, "decoder_")
     except DataDependentOutputException:  # shapes are being found, without data
         return None
 

@@ -188,7 +188,7 @@ def _of_block(block: Trace) -> Edit:
         raise TraceError(f"{user_line()}: this block has not ended, or has failed, so it is no edit yet.")
     edit = Edit(block.graph, block.feed, {"model": block.model.info.name})
     batch = block.feed.worlds.get(MAIN) or next(iter(block.feed.worlds.values()))
-    padding, found = Padding.of(batch), edit.from_start
+    padding, found = Padding.of(batch) or Padding.of(batch, "decoder_"), edit.from_start
     if found is not None and padding is not None and (padding.ragged or padding.right):
         raise GraphError(
             f"{found.node.at}: this edit names positions of {found.site} from the start, on prompts of unequal length, "

@@ -82,7 +82,7 @@ def world_batch(model: "Model", inputs: tuple[Any, ...], kwargs: Mapping[str, An
         inputs = (chat(model, [only]),)
     elif only and all(map(is_chat, only)):
         inputs = (chat(model, only),)
-    made = make_batch(model, inputs, others)
+    made = make_batch(model, inputs, others, generates=bool(settings))
     return replace(made, generation=generation(model, settings)) if settings else made
 
 

@@ -13,13 +13,14 @@ from interpose.errors import SiteError, TraceError
 from interpose.graph import Batch, Graph, Site
 from interpose.graph.sites import standard
 from interpose.models import Dims, Family, find
-from interpose.trace.access import Call, Layers, Module, Part, other_name, site_of_model
+from interpose.trace.access import Encoder, Layers, Part, other_name, site_of_model
 from interpose.trace.block import Trace
 from interpose.trace.caching import cache
 from interpose.trace.dataset import Activations
 from interpose.trace.generating import world_batch
 from interpose.trace.info import ModelInfo
 from interpose.trace.lines import user_line
+from interpose.trace.modules import Call, Module
 from interpose.trace.prompts import Tokens
 from interpose.trace.shapes import Shapes
 from interpose.trace.tokens import tokens
@@ -92,9 +93,7 @@ class Model:
     def __repr__(self) -> str:
         """Name, kind and size."""
         count = sum(weight.numel() for weight in self.network.parameters())
-        kind = (
-            type(self.network).__name__ if self.family else f"{type(self.network).__name__}, no table: use module(path)"
-        )
+        kind = type(self.network).__name__ + ("" if self.family else ", no table: use module(path)")
         note = f", {self.info.note}" if self.info.note else ""
         return f"Model({self.info.name}: {kind}, {count:,} parameters{note})"
 
@@ -227,6 +226,11 @@ class Model:
         self._hash = self._hash or self._make_hash()
         return self._hash
 
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder that feeds the layers; its sites are named as theirs. SiteError where there is none."""
+        return Encoder(self)
+
     def table(self) -> Family:
         """The architecture's table.
 
@@ -242,11 +246,7 @@ class Model:
         return self.family
 
     def sizes(self) -> Dims:
-        """Its sizes.
-
-        Raises:
-            SiteError: its architecture has no table.
-        """
+        """Its sizes; SiteError where its architecture has no table."""
         self.table()
         assert self.dims is not None
         return self.dims

@@ -33,7 +33,7 @@ class Worlds:
         self.batches: dict[str, Batch] = {}
         self.open: str | None = None
         self._recorder = recorder
-        self._paddings: dict[str, Padding | None] = {}
+        self._paddings: dict[tuple[str, str], Padding | None] = {}
 
     def begin(self, name: str, batch: Batch, base: str | None) -> None:
         """Open a world."""
@@ -111,9 +111,11 @@ class Worlds:
             return None, index
         if origin.steps is not None and origin.steps.start:
             return None, index  # after the prompt each step has one position
-        if origin.world not in self._paddings:
-            self._paddings[origin.world] = Padding.of(self.batches[origin.world])
-        columns, rest = place_index(index, origin.site, self._paddings[origin.world], value._shape_of.shape)
+        table = self._recorder.model.family
+        key = origin.world, "" if table is None else table.given_as(origin.site)
+        if key not in self._paddings:
+            self._paddings[key] = Padding.of(self.batches[origin.world], key[1])
+        columns, rest = place_index(index, origin.site, self._paddings[key], value._shape_of.shape)
         if columns is not None and origin.steps is not None and not origin.steps.one:
             raise TraceError(
                 f"{user_line()}: the prompts have unequal lengths and later steps have one position, so name positions "

@@ -46,12 +46,12 @@ class Padding:
     right: bool
 
     @classmethod
-    def of(cls, batch: Batch) -> "Padding | None":
-        """How a batch is padded; None where it is not."""
-        mask = batch.kwargs.get("attention_mask")
+    def of(cls, batch: Batch, given_as: str = "") -> "Padding | None":
+        """How a batch is padded; None where it is not. See `Family.given_as` for networks that are given two texts."""
+        mask = batch.kwargs.get(f"{given_as}attention_mask")
         if mask is None or mask.ndim != 2 or mask is whole(*mask.shape, mask.device)[0] or bool(mask.all()):
             return None
-        counts = batch.padding.to("cpu")
+        counts = (mask.cumsum(-1) == 0).sum(-1).to("cpu")
         return cls(counts, bool(counts.any()), not bool(mask[:, -1].all()))
 
 

@@ -28,6 +28,7 @@ class Recorder:
         stepped: the nodes that have one value a step, and their steps.
         open: more may be recorded.
         failed: the block raised.
+        model: as given.
 
     Args:
         model: the model, whose own weights are named and not copied.
@@ -41,7 +42,7 @@ class Recorder:
         self.stepped: dict[int, Steps] = {}
         self.open = True
         self.failed = False
-        self._model = model
+        self.model = model
         self._weights: dict[int, str] | None = None
         self._captured: dict[tuple[int, int], Ref] = {}
         self._kept: list[torch.Tensor] = []
@@ -106,9 +107,9 @@ class Recorder:
         """The path of one of the model's own parameters or buffers; None for any other tensor."""
         if isinstance(tensor, torch.nn.Parameter):
             if self._weights is None:
-                self._weights = weight_paths(self._model.network)
+                self._weights = weight_paths(self.model.network)
             return self._weights.get(id(tensor))
-        return buffer_at(self._model.network, tensor)
+        return buffer_at(self.model.network, tensor)
 
     def constant(self, tensor: torch.Tensor) -> Ref:
         """A captured tensor: one of the model's weights, or a snapshot of its present value."""

@@ -70,7 +70,7 @@ class Shapes:
         self._model = model
         self._standard: dict[tuple[Any, ...], torch.Tensor] = {}
         # The batch asked about last; replaced as a whole, so that threads cannot mix two.
-        self._last: tuple[Batch | None, tuple[int, int, int, torch.dtype]] = (None, (0, 0, 0, torch.float32))
+        self._last: tuple[Batch | None, str, tuple[int, int, int, torch.dtype]] = (None, "", (0, 0, 0, torch.float32))
         self._found: dict[tuple[Graph, tuple[Any, ...]], torch.Tensor] = {}
 
     def of(self, site: Site, batch: Batch, steps: Steps | None = None) -> torch.Tensor | None:
@@ -102,23 +102,28 @@ class Shapes:
 
     def _sizes(self, site: Site, batch: Batch) -> tuple[int, int, int, torch.dtype]:
         """Rows, positions, how many positions the logits are kept for (0: all), number type."""
-        last, found = self._last
-        if last is batch:
+        last, start, found = self._last
+        given_as = self._model.table().given_as(site)
+        if last is batch and start == given_as:
             return found
         kept = batch.kwargs.get("logits_to_keep", 0)
-        rows, length = self._extent(site, batch)
+        rows, length = self._extent(site, batch, given_as)
         found = rows, length, kept if isinstance(kept, int) else 0, self._model.dtype
-        self._last = batch, found
+        self._last = batch, given_as, found
         return found
 
-    def _extent(self, site: Site, batch: Batch) -> tuple[int, int]:
+    def _extent(self, site: Site, batch: Batch, given_as: str) -> tuple[int, int]:
         """How many rows and positions a batch has."""
         table = self._model.table()
         images = table.reads == "pixels"
-        given = batch.kwargs.get("pixel_values" if images else "input_ids", batch.kwargs.get("inputs_embeds"))
+        names = ("pixel_values",) if images else (f"{given_as}input_ids", f"{given_as}inputs_embeds")
+        given = next((batch.kwargs[name] for name in names if batch.kwargs.get(name) is not None), None)
+        if given is None and given_as and batch.generation is not None:
+            return self._extent(site, batch, "")[0], 1  # the token that the decoder begins with
         if given is None:
+            wanted = "pixel_values" if images else f"{given_as}input_ids" if given_as else "token ids"
             raise TraceError(
-                f"{user_line()}: {site} needs {'pixel_values' if images else 'token ids'}; this world was given "
+                f"{user_line()}: {site} needs {wanted}; this world was given "
                 f"{sorted(batch.kwargs) or 'positional inputs'}."
             )
         length = table.positions(self._model.config, *given.shape[-2:]) if images else given.shape[1]

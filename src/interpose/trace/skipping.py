@@ -34,7 +34,7 @@ def stand_in(trace: Any, site: Site, value: Any, shape: torch.Tensor | None) -> 
         return value if isinstance(value, Proxy) else site_value(trace, value, trace.model.dtype)
     if isinstance(value, Proxy) and (value._shape_of is None or shape is None or value.shape == shape.shape):
         return value
-    stream = trace.read(shared(f"layers.{site.layer}.input"))
+    stream = trace.read(shared(site.name.removesuffix(site.local) + "input"))
     if value is None and site.local == "output":
         return stream
     nothing = record(trace, "zeros_like", torch.zeros_like, (stream,), {})

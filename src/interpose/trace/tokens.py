@@ -54,13 +54,14 @@ def pad(rows: Sequence[Sequence[int]], tokenizer: Any = None) -> tuple[torch.Ten
     return ids, torch.tensor([[False] * (length - len(row)) + [True] * len(row) for row in rows])
 
 
-def make_batch(model: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Batch:
+def make_batch(model: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any], generates: bool = False) -> Batch:
     """A batch from prompts, tokens, token ids, a batch, or a module's own arguments.
 
     Args:
         model: the model that will be called.
         inputs: what was given by position.
         kwargs: what was given by name.
+        generates: a network with an encoder then begins its second text by itself.
 
     Returns:
         the batch.
@@ -68,6 +69,9 @@ def make_batch(model: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -
     only = inputs[0] if len(inputs) == 1 else None
     if model.family is not None and model.family.reads == "pixels" and not isinstance(only, Mapping | Batch):
         return _image_batch(model, inputs, _asked(model, kwargs))
+    two_texts = model.family is not None and model.family.encoder is not None and not generates
+    if two_texts and not isinstance(only, Mapping | Batch):
+        return _two_texts_batch(model, inputs, _asked(model, kwargs))
     if isinstance(only, str) or (isinstance(only, list | tuple) and only and all(isinstance(t, str) for t in only)):
         only = model.tokens(only)
     if isinstance(only, Tokens):
@@ -75,7 +79,7 @@ def make_batch(model: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -
     if isinstance(only, Batch):
         return replace(only, kwargs={**only.kwargs, **_asked(model, kwargs)})
     if isinstance(only, Mapping):
-        return make_batch(model, (), {**only, **kwargs})
+        return make_batch(model, (), {**only, **kwargs}, generates)
     if model.family is None:
         return Batch(inputs, dict(kwargs))
     return _language_batch(model, inputs, _asked(model, kwargs))
@@ -107,6 +111,16 @@ def _language_batch(model: Any, inputs: tuple[Any, ...], kwargs: dict[str, Any])
         f"{user_line()}: {model.info.name} takes a prompt, a list of prompts, or token ids [batch, position]; it "
         f"was given {_given(inputs, kwargs)}."
     )
+
+
+def _two_texts_batch(model: Any, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Batch:
+    starts = ("decoder_input_ids", "decoder_inputs_embeds", "labels")
+    if inputs or not any(isinstance(kwargs.get(name), torch.Tensor) for name in starts):
+        raise TraceError(
+            f"{user_line()}: {model.info.name} reads one text and writes another. Give both by name: input_ids=..., "
+            "attention_mask=..., decoder_input_ids=..."
+        )
+    return Batch(kwargs={"use_cache": False, **kwargs})
 
 
 def _described(value: Any) -> str:

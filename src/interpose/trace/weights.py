@@ -125,6 +125,9 @@ def projection(model: "Model", layer: int, kind: str) -> Any:
         weight = weight.T if table.transposed else weight
     if made.fusion == "heads":
         return weight.unflatten(0, (heads, 3, -1))[:, made.part]
+    if made.fusion == "groups":
+        rows = weight.unflatten(0, (sizes.kv_heads, -1, sizes.head_width))
+        return rows[:, :-2].flatten(0, 1) if kind == "query" else rows[:, made.part - 3]
     if made.fusion == "blocks":
         weight = weight.split(sizes.blocks)[made.part]
     return weight.unflatten(0, (heads, -1))
