@@ -47,7 +47,7 @@ class Lens:
         return cls(lambda raw, _: cut(raw), lambda raw, _, new: paste(raw, new))
 
 
-RAW = Lens.of(lambda raw: raw, lambda _, new: new)
+RAW = Lens(lambda raw, _: raw, lambda _, __, new: new)
 """A module's own input or output, whatever it is."""
 
 

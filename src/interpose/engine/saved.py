@@ -41,11 +41,12 @@ class Saved:
             value: a tensor, or a structure of them.
             listed: it is one of several, one a step; they become a list.
         """
-        value = detach(value)
         if isinstance(value, Tensor):
-            value = self._own(value)
+            value = self._own(value.detach())
             if self._versioned:
                 self._kept.append((value, value._version))
+        else:
+            value = detach(value)
         for name in names:
             if listed:
                 self.values.setdefault(name, []).append(value)
@@ -65,5 +66,5 @@ class Saved:
     def _own(self, value: Tensor) -> Tensor:
         """The value in memory that is neither much larger than it nor the model's weights or the feed's tensors."""
         storage = value.untyped_storage()
-        wasteful = storage.nbytes() > 2 * value.numel() * value.element_size()
-        return value.clone() if wasteful or storage._cdata in self._foreign else value
+        wasteful = storage.nbytes() > 2 * value.nbytes
+        return value.clone() if wasteful or (self._foreign and storage._cdata in self._foreign) else value

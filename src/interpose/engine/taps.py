@@ -124,13 +124,11 @@ class TappedView:
         return paused
 
     def _around_output(self, path: str, tapped_there: bool) -> Around:
-        reach = self._reach((path, "output")) if tapped_there else None
+        reach = self._reach((path, "output")) if tapped_there else _as_it_is
 
         def around(stock: Forward) -> Forward:
             def forward(*args: Any, **kwargs: Any) -> Any:
-                output = stock(*args, **kwargs)
-                if reach is not None:
-                    output = reach(output)
+                output = reach(stock(*args, **kwargs))
                 if self.world.done:  # type: ignore[union-attr]
                     raise Finished
                 return output
@@ -211,6 +209,10 @@ def _around_one_another(parts: list[Around]) -> Around | None:
         return stock
 
     return around if parts else None
+
+
+def _as_it_is(output: Any) -> Any:
+    return output
 
 
 def _with_input(

@@ -19,6 +19,9 @@ from interpose.graph.nodes import Apply, Gradient, Node, Op, Weight
 class Values:
     """The values of a plan's nodes in one run.
 
+    Attributes:
+        keep: keeps what was found at a site, which nothing else uses, under some names.
+
     Args:
         plan: what runs.
         feed: the tensors of its inputs and constants.
@@ -37,6 +40,7 @@ class Values:
         self._derived: set[int] = set()
         self._versioned = not torch.is_inference_mode_enabled()
         self._saved = Saved(self._versioned)
+        self.keep = self._saved.keep
         self._held: frozenset[int] = frozenset()
         self._step: int | None = None
 
@@ -111,10 +115,6 @@ class Values:
     def save(self, name: str, index: int) -> None:
         """Keep a node's value under a name, without its derivative."""
         self._saved.keep((name,), self.get(index), index in self.plan.stepped)
-
-    def keep(self, names: tuple[str, ...], value: Any) -> None:
-        """Keep what was found at a site, which nothing else uses, under some names."""
-        self._saved.keep(names, value)
 
     def log(self, label: str, index: int) -> None:
         """Say a value."""

@@ -37,6 +37,7 @@ class World:
         self.last_write: Node | None = None
         self.split: set[int | None] = set()
         self._calls = [0] * anchors
+        self._copies, self._keep = values.copies, values.keep
         self._beside: dict[Place, Any] = {}
         self._wanted = dict(plan.wanted)
         self._reached = [False] * len(plan.sites)
@@ -91,7 +92,12 @@ class World:
         if self._calls[anchor]:
             return self.reach(anchor, (tap,), (), raw)
         self._calls[anchor] = 1
-        return self.apply(tap, raw)
+        if not tap.kept or self._copies:
+            return self.apply(tap, raw)
+        if not self._reached[tap.number]:
+            self._reach(tap.number)
+        self._keep(tap.kept, tap.lens.get(raw, self))
+        return raw
 
     def apply(self, tap: Tap, raw: Any) -> Any:
         """Carry out the reads and writes of a site.
@@ -105,9 +111,6 @@ class World:
         """
         if not self._reached[tap.number]:
             self._reach(tap.number)
-        if tap.kept and not self.values.copies:
-            self.values.keep(tap.kept, tap.lens.get(raw, self))
-            return raw
         original = current = tap.lens.get(raw, self)
         for index, write in tap.steps:
             if write is None:
@@ -141,7 +144,8 @@ class World:
     def _reach(self, number: int) -> None:
         self._reached[number] = True
         self._missing -= 1
-        self.done = self.plan.stoppable and not self._missing
+        if not self._missing:
+            self.done = self.plan.stoppable
 
     def _node(self, index: int) -> Node:
         return self.values.plan.graph.nodes[index]
