@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any, final
 
 import torch
@@ -55,6 +56,7 @@ class Runner:
         # What is known to work in place is run with copies; what is found to is run again, unless that would be seen.
         in_place = any(getattr(part, "inplace", False) is True for part in network.modules())
         self._copies = in_place or plan.effects
+        self._keeps_logits = "logits_to_keep" in signature(type(network).forward).parameters
         self._checkpointed = [part for part in network.modules() if hasattr(part, "gradient_checkpointing")]
 
     def run(self, feed: Feed, device: torch.device) -> dict[str, Any]:
@@ -136,6 +138,8 @@ class Runner:
             here = self._pass_at(world, step, frozenset(steps for steps in spans if step in steps))
             if here.plan.stops and not here.plan.sites:
                 return None
+            if step == 0 and self._keeps_logits and not here.plan.reads_logits:
+                kwargs = {"logits_to_keep": 1, **kwargs}  # only the last position chooses a token
             output = self._call(here, values, (), kwargs)
             if here.plan.skips:
                 even_cache(output, next(iter(here.plan.skips.values())).node.at)

@@ -84,6 +84,11 @@ class WorldPlan:
         return self.world.name
 
     @property
+    def reads_logits(self) -> bool:
+        """Whether a site may be the logits."""
+        return any(site.part or site.name == "logits" for site in self.sites)
+
+    @property
     def modules(self) -> set[str]:
         """The paths of all modules that it touches."""
         return {module for module, _ in (*self.taps, *self.captures)} | set(self.skips)
