@@ -48,8 +48,8 @@ class Continuation:
         self._ids = ids
         self._draws = [torch.Generator().manual_seed(settings.seed + row * _ROW) for row in range(len(ids))]
         if settings.start is not None:
-            start = ids.new_full((len(ids), 1), settings.start)
-            self._kwargs = {**without(self._kwargs, "position_ids"), "decoder_input_ids": start}
+            start = {"decoder_input_ids": ids.new_full((len(ids), 1), settings.start)}
+            self._kwargs = start | without(self._kwargs, "position_ids")
 
     def run(self, call: Callable[[int, dict[str, Any]], Any]) -> Int[Tensor, "row step"]:
         """Run all steps.
@@ -85,12 +85,12 @@ class Continuation:
         if cache is None:
             raise RunError("The network returns no key/value cache (past_key_values), so it cannot go on from its own.")
         kwargs = {**without(self._kwargs, *_ONCE), "past_key_values": cache}
-        if self._settings.start is not None:
-            encoded = (output.encoder_last_hidden_state,)
-            return {**without(kwargs, "input_ids"), "encoder_outputs": encoded, "decoder_input_ids": token}
-        kwargs["input_ids"] = token
-        if kwargs.get("attention_mask") is not None:
-            kwargs["attention_mask"] = torch.cat([kwargs["attention_mask"], torch.ones_like(token)], 1)
+        given = "decoder_" if self._settings.start is not None else ""
+        if given:
+            kwargs = {**without(kwargs, "input_ids"), "encoder_outputs": (output.encoder_last_hidden_state,)}
+        kwargs[f"{given}input_ids"], mask = token, f"{given}attention_mask"
+        if kwargs.get(mask) is not None:
+            kwargs[mask] = torch.cat([kwargs[mask], torch.ones_like(token)], 1)
         if kwargs.get("position_ids") is not None:
             kwargs["position_ids"] = kwargs["position_ids"][:, -1:] + 1
         return kwargs

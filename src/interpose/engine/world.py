@@ -39,6 +39,7 @@ class World:
         self._calls = [0] * anchors
         self._copies, self._keep = values.copies, values.keep
         self._beside: dict[Place, Any] = {}
+        self._stand_ins: dict[int, Any] = {}
         self._wanted = dict(plan.wanted)
         self._reached = [False] * len(plan.sites)
         self._missing = len(plan.sites)
@@ -137,7 +138,10 @@ class World:
         """
         if not self._reached[module.number]:
             self._reach(module.number)
-        value = self._taken(module.node)
+        number = module.number
+        value = self._stand_ins.pop(number) if number in self._stand_ins else self._taken(module.node)
+        if not module.last:
+            self._stand_ins[number] = value
         self.last_write = module.node
         return (value, None) if module.form == "first" else value
 

@@ -45,11 +45,13 @@ class LeftOut:
         node: says what stands for it.
         form: `whole`, what it returns; `tensor`; or `first`, the first of what it returns, beside None.
         number: counts the sites of the world.
+        last: no other module is left out for the same node after it.
     """
 
     node: Skip
     form: str
     number: int
+    last: bool
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,8 @@ def world_plan(graph: Graph, name: str, nodes: Collection[int], where: Where, gr
     for index, node in here:
         if isinstance(node, Skip):
             number = numbers.setdefault(node.site, len(numbers))
-            skips |= {module: LeftOut(node, form, number) for module, form in where.skips[node.site]}
+            modules = where.skips[node.site]
+            skips |= {path: LeftOut(node, form, number, path == modules[-1][0]) for path, form in modules}
         elif isinstance(node, Read | Write) and node.site.name != NEW_TOKENS:
             _add_tap(taps, captures, numbers, (index, node, where.places[node.site]))
     for anchor, found in taps.items():

@@ -43,12 +43,25 @@ def generation(model: "Model", settings: Mapping[str, Any]) -> Generation:
             raise TraceError(f"{user_line()}: {name} takes a number, not {value!r}.")
     ends = _ends(model, settings.get("stop"))
     pads = (getattr(model.tokenizer, "pad_token_id", None), *ends, 0)
-    config = model.config
-    start = getattr(config, "decoder_start_token_id", None) if getattr(config, "is_encoder_decoder", False) else None
     try:
-        return Generation(**given, stop=ends, pad=next(pad for pad in pads if pad is not None), start=start)
+        return Generation(**given, stop=ends, pad=next(pad for pad in pads if pad is not None), start=_start(model))
     except GraphError as error:
         raise TraceError(f"{user_line()}: {error}") from None
+
+
+def _start(model: "Model") -> int | None:
+    """The token that a decoder begins with, where a network has an encoder beside it."""
+    if not getattr(model.config, "is_encoder_decoder", False):
+        return None
+    own = getattr(model.network, "generation_config", None)
+    named = ((own, "decoder_start_token_id"), (model.config, "decoder_start_token_id"), (own, "bos_token_id"))
+    start = next((found for holder, name in named if (found := getattr(holder, name, None)) is not None), None)
+    if start is None:
+        raise TraceError(
+            f"{user_line()}: {model.info.name} does not say with which token its decoder begins. Write "
+            "model.network.generation_config.decoder_start_token_id = 0 (T5's is that of its padding)."
+        )
+    return start
 
 
 def _ends(model: "Model", wish: Any) -> tuple[int, ...]:
