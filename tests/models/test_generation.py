@@ -50,7 +50,7 @@ def t5() -> ip.Model:
     model.network.generation_config.decoder_start_token_id = 0
     with torch.no_grad():
         for name, weight in model.network.named_parameters():
-            weight *= 1 if "norm" in name or name == "lm_head.weight" else 30 if "EncDec" in name else 4
+            weight *= 1 if "norm" in name or name == "lm_head.weight" else 2
     return model
 
 

@@ -72,6 +72,7 @@ def test_the_derivative_by_a_pattern_is_that_by_z_against_the_values(inline: ip.
     assert float(by_pattern.abs().max()) > 1e-4
 
 
+@pytest.mark.parametrize("inline", ["bloom", "falcon-grouped"], indirect=True)
 def test_threads_do_not_meet(inline: ip.Model, ids: torch.Tensor) -> None:
     prompts = [torch.roll(ids, shift, 1) for shift in range(4)]
 

@@ -126,7 +126,6 @@ def leaving_input(model: ip.Model, scores: torch.Tensor) -> float:
     "variant", ["gpt2", "neox", "neox-sequential", "llama", "gemma3", "olmo2", "phi3"], indirect=True
 )
 @pytest.mark.parametrize("pairs", ["ragged"], indirect=True)
-@pytest.mark.parametrize("variant", ["gpt2", "neox", "neox-sequential", "llama", "gemma3", "olmo2"], indirect=True)
 def test_on_a_fine_path_the_edges_that_leave_the_input_add_up_to_the_whole_effect(
     variant: str, make: Make, pairs: Pairs
 ) -> None:
