@@ -446,14 +446,15 @@ def test_what_a_block_adds_holds_no_residual_and_a_write_is_never_nothing(
 
 def test_a_family_without_a_table_is_refused_and_reached_by_path() -> None:
     """TransformerLens #1639, #898, #915, #953, #1156: wrong names for a new family, or none at all until a release."""
-    bloom = ip.build("bloom", n_layer=2, hidden_size=32, n_head=4, vocab_size=60)
-    with pytest.raises(SiteError, match=r"kind without a table \(bloom\).*model\.module\("), bloom.trace(IDS):
-        bloom.layers[0].attn.output.save()
-    with bloom.trace(IDS):
-        bloom.module("transformer.h.0.mlp").output[:] = 0
-        logits = bloom.output.logits.save()
-    handle = bloom.network.transformer.h[0].mlp.register_forward_hook(lambda module, args, out: torch.zeros_like(out))
-    assert torch.equal(logits, stock(bloom))
+    sizes = {"n_layer": 2, "n_embd": 32, "n_head": 4, "vocab_size": 60, "rotary_dim": 4, "n_positions": 32}
+    codegen = ip.build("codegen", bos_token_id=0, eos_token_id=0, **sizes)
+    with pytest.raises(SiteError, match=r"kind without a table \(codegen\).*model\.module\("), codegen.trace(IDS):
+        codegen.layers[0].attn.output.save()
+    with codegen.trace(IDS):
+        codegen.module("transformer.h.0.mlp").output[:] = 0
+        logits = codegen.output.logits.save()
+    handle = codegen.network.transformer.h[0].mlp.register_forward_hook(lambda module, args, out: torch.zeros_like(out))
+    assert torch.equal(logits, stock(codegen))
     handle.remove()
 
 
