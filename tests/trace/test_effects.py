@@ -1,6 +1,7 @@
 """Skipping modules, stopping early, saying values, calling functions; weights and gradients over several worlds."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -244,3 +245,107 @@ def test_weights_are_values(model: ip.Model, ids: torch.Tensor) -> None:
     assert torch.allclose(captured, logits, atol=1e-5)
     assert sum(type(node).__name__ == "Weight" for node in t.graph.nodes) == 1
     assert not t.feed.tensors
+
+
+def test_functions_get_the_numbers_that_are_written(model: ip.Model, ids: torch.Tensor) -> None:
+    seen: list[Any] = []
+
+    def keep(value: torch.Tensor, number: Any) -> None:
+        seen.append(number)
+
+    for number in (1, True, 1.0):
+        with model.trace(ids) as t:
+            t.apply(keep, model.layers[0].output, number)
+    assert [repr(number) for number in seen] == ["1", "True", "1.0"]
+
+
+def test_a_function_that_cannot_be_compared_is_refused(model: ip.Model, ids: torch.Tensor) -> None:
+    @dataclass
+    class Scale:
+        by: float
+
+        def __call__(self, value: torch.Tensor) -> torch.Tensor:
+            return value * self.by
+
+    with (
+        pytest.raises(TraceError, match=r"^\S*test_effects.py:\d+: .*; give a function, or wrap it in a lambda"),
+        model.trace(ids) as t,
+    ):
+        t.apply(Scale(2.0), model.layers[0].output)
+
+
+def test_finding_a_shape_calls_and_says_nothing(net: ip.Model, x: torch.Tensor, capsys: Any) -> None:
+    seen: list[torch.Tensor] = []
+    with net.trace(x) as t:
+        first = net.module("0").output.save("wanted")
+        t.log("first", first.sum() * 0 + 1)
+        t.apply(seen.append, first)
+        double = t.apply(lambda value: 2 * value, first, like=torch.empty(3, 8))
+        net.module("1").output = double
+        out = net.output
+        assert out.shape == (3, 2)  # no table tells it: the network is tried without data
+        assert not seen
+        out.save()
+    assert capsys.readouterr().out == "first: 1\n"
+    assert len(seen) == 1
+    parts = net.network
+    with torch.no_grad():
+        assert torch.equal(t.saved["wanted"], parts[0](x))  # type: ignore[index]
+        expected = parts[4](parts[3](parts[2](2 * first)))  # type: ignore[index]
+    assert torch.allclose(out, expected)
+
+
+def test_the_shape_of_what_a_function_gives_must_be_told(net: ip.Model, x: torch.Tensor) -> None:
+    message = r"test_effects.py:\d+: the shape of what a function gives .*like=\.\.\.\) at \S+:\d+ a value"
+    with pytest.raises(TraceError, match=message), net.trace(x) as t:
+        assert t.apply(torch.relu, net.module("0").output).shape
+
+
+def test_the_shape_of_a_modules_value_in_a_generation(model: ip.Model, ids: torch.Tensor) -> None:
+    with model.generate(ids, max_new_tokens=4, temperature=1.0, top_k=3, stop=(49,)) as t:
+        with t.steps():
+            first = model.module("model.layers.0").output.shape  # that of the prompt, which is one of them
+        with t.steps(1):
+            later = model.module("model.layers.0").output.shape
+        with t.step(2):
+            one = model.module("model.layers.0").output.shape
+    assert (first, later, one) == ((2, 7, 24), (2, 1, 24), (2, 1, 24))
+
+
+class Counting(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * bool(x.sum() > 0)
+
+
+def test_a_shape_that_only_a_run_can_tell(x: torch.Tensor) -> None:
+    net = ip.wrap(torch.nn.Sequential(torch.nn.Linear(4, 4), Counting()))
+    message = r"test_effects.py:\d+: the shape of this value .*\(.*\)\. Save it and look at it after the block"
+    with pytest.raises(TraceError, match=message), net.trace(x):
+        assert net.output.shape
+
+
+def test_the_tokens_of_a_generation_keep_their_name(model: ip.Model, ids: torch.Tensor) -> None:
+    with (
+        pytest.raises(TraceError, match=r"^\S*test_effects.py:\d+: 'main.tokens' is where .* Choose another name"),
+        model.generate(ids, max_new_tokens=2) as t,
+        t.step(0),
+    ):
+        model.layers[0].output.save("main.tokens")
+    with pytest.raises(TraceError, match="already saved as 'b.tokens'"), model.trace() as t:
+        with t.world("a", ids):
+            model.layers[0].output.save("b.tokens")
+        with t.world("b", ids, max_new_tokens=2):
+            pass
+
+
+class Two(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        return x, {"half": x / 2}
+
+
+def test_log_says_structures_and_truths_in_one_line(x: torch.Tensor, capsys: Any) -> None:
+    net = ip.wrap(Two())
+    with net.trace(x) as t:
+        t.log("both", net.output)
+        t.log("many", (net.output[0] ** 2).sum() > 0)
+    assert capsys.readouterr().out == "both: tuple(float32 [3, 4], dict(half: float32 [3, 4]))\nmany: True\n"

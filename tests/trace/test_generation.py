@@ -1,5 +1,6 @@
 """Generation with interventions: the same tokens as the stock model and raw hooks give, step by step."""
 
+import math
 import re
 from typing import Any
 
@@ -270,14 +271,22 @@ def test_steps_belong_to_generations(model: ip.Model, ids: torch.Tensor) -> None
 
 def test_settings_are_checked(model: ip.Model, ids: torch.Tensor, net: ip.Model, x: torch.Tensor) -> None:
     for settings, message in {
-        ("max_new_tokens", 0): "max_new_tokens must be at least 1",
+        ("max_new_tokens", 0): "max_new_tokens must be a whole number, at least 1",
         ("temperature", -1.0): "temperature must not be negative",
         ("top_p", 1.5): "top_p must lie above 0",
         ("top_k", 3): "top_k and top_p need a temperature above 0",
         ("seed", "x"): "seed takes a number, not 'x'",
+        ("seed", 0.5): "seed must be a whole number, not 0.5",
+        ("seed", 2**70): r"seed must be a whole number from 0 to 2\*\*63 - 1",
+        ("seed", -1): "seed must be a whole number from 0",
+        ("top_k", 2.5): "top_k must be a whole number, not 2.5",
+        ("temperature", math.nan): "temperature must be a finite number",
+        ("temperature", math.inf): "temperature must be a finite number",
     }.items():
         with pytest.raises(TraceError, match=message):
             model.generate(ids, **{settings[0]: settings[1]})
+    with pytest.raises(TraceError, match="max_new_tokens must be a whole number, not 2.5"):
+        model.trace(ids, max_new_tokens=2.5)
     with pytest.raises(TraceError, match="temperature belongs to a generation; give max_new_tokens"):
         model.trace(ids, temperature=1.0)
     with pytest.raises(RunError, match="starts from token ids"), net.generate(x):
@@ -333,3 +342,41 @@ def test_the_printed_graph_and_plan_name_the_steps(model: ip.Model, ids: torch.T
     assert any(re.fullmatch(r" {8}layers\[0\]\.mlp\.skip\(v\d+\)", line) for line in lines)
     assert lines[-1] == "        stop()"
     assert re.search(r"at steps\(1, 3\):\n  model.layers.1 \(output\): layers\[1\].output", str(model.plan(t.graph)))
+
+
+class Bracketing:
+    """One token a letter, with a token before and after each text unless it is told not to."""
+
+    eos_token_id = pad_token_id = 0
+
+    def __call__(self, text: str, add_special_tokens: bool = True) -> dict[str, list[int]]:
+        ids = [2 + ord(letter) % 40 for letter in text]
+        return {"input_ids": [1, *ids, 1] if add_special_tokens else ids}
+
+
+def test_a_stop_text_is_taken_without_special_tokens(model: ip.Model, ids: torch.Tensor) -> None:
+    tokenized = ip.Model(model.network, tokenizer=Bracketing(), info=model.info)
+    batch = tokenized.batch(ids, max_new_tokens=2, stop=["b"])
+    assert batch.generation is not None
+    assert batch.generation.stop == (2 + ord("b") % 40,)
+
+
+class Cooling(torch.nn.Module):
+    def forward(self, x: torch.Tensor, temperature: float) -> torch.Tensor:
+        return x / temperature
+
+
+def test_a_plain_modules_own_temperature_is_its_own(x: torch.Tensor) -> None:
+    net = ip.wrap(Cooling())
+    with net.trace(x, temperature=2.0):
+        out = net.output.save()
+    assert torch.equal(out, x / 2)
+
+
+def test_a_list_of_steps_says_how_to_make_one_tensor_of_it(model: ip.Model, ids: torch.Tensor) -> None:
+    with model.generate(ids, max_new_tokens=3, stop=()) as t, t.steps():
+        ends = model.layers[0].output[:, -1].save("ends")
+    assert torch.stack([*ends]).shape == (3, 2, 24)
+    assert type(t.saved["ends"]) is list
+    with pytest.raises(TraceError, match=r"this is a list, no tensor; .*torch\.stack\(\[\*value\]\)"):
+        torch.relu(ends)

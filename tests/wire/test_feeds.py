@@ -60,7 +60,7 @@ _BATCH = {"args": [], "kwargs": {}}
         ({"worlds": {"a": {**_BATCH, "generation": 3}}}, "worlds.a.generation: "),
         (
             {"worlds": {"a": {**_BATCH, "generation": {"generation": [0, 0.0, None, None, 0, [], 0, None]}}}},
-            "max_new_tokens must be at least 1",
+            "max_new_tokens must be a whole number, at least 1",
         ),
         ({"tensors": []}, "tensors: Input should be a valid dictionary"),
         ({"interpose": "graph"}, "does not say that it is one"),

@@ -39,13 +39,26 @@ def moved(value: Any, device: torch.device) -> Any:
 
 
 def described(value: Any) -> str:
-    """A value in one line: a number, a few numbers, or a tensor's shape and range."""
+    """A value in one line: a number, a few numbers, a tensor's shape and range, or the shapes of several tensors."""
     if not isinstance(value, Tensor):
-        return repr(value)
+        return " ".join(_shapes(value).split())
+    if value.numel() == 1 and value.dtype == torch.bool:
+        return str(value.item())
     if value.numel() == 1:
         return f"{value.item():.6g}"
-    shape = f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+    shape = _shapes(value)
     if value.numel() <= 8 or not value.is_floating_point():
         return f"{shape} {value.detach().cpu().tolist()}" if value.numel() <= 64 else shape
     number = value.detach().float()
     return f"{shape} mean {number.mean():.4g}, std {number.std():.4g}, from {number.min():.4g} to {number.max():.4g}"
+
+
+def _shapes(value: Any) -> str:
+    """The kinds and shapes of tensors, also inside tuples, lists and dictionaries."""
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+    if isinstance(value, dict):
+        return f"{type(value).__name__}({', '.join(f'{name}: {_shapes(item)}' for name, item in value.items())})"
+    if isinstance(value, tuple | list):
+        return f"{type(value).__name__}({', '.join(_shapes(item) for item in value)})"
+    return repr(value)

@@ -2,9 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 from interpose.errors import GraphError
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)
@@ -36,12 +41,15 @@ class Generation:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        count, seed, top_k, heat = self.max_new_tokens, self.seed, self.top_k, self.temperature
         checks = {
-            "max_new_tokens must be at least 1": self.max_new_tokens >= 1,
-            "temperature must not be negative": self.temperature >= 0,
-            "top_k must be at least 1": self.top_k is None or self.top_k >= 1,
+            "max_new_tokens must be a whole number, at least 1": _whole(count) and count >= 1,
+            "temperature must not be negative": not heat < 0,
+            "temperature must be a finite number": isfinite(heat),
+            "seed must be a whole number from 0 to 2**63 - 1": _whole(seed) and 0 <= seed < 2**63,
+            "top_k must be a whole number, at least 1": top_k is None or (_whole(top_k) and top_k >= 1),
             "top_p must lie above 0 and at most at 1": self.top_p is None or 0 < self.top_p <= 1,
-            "top_k and top_p need a temperature above 0": self.temperature > 0 or self.top_k is self.top_p is None,
+            "top_k and top_p need a temperature above 0": heat > 0 or top_k is self.top_p is None,
         }
         for said, holds in checks.items():
             if not holds:

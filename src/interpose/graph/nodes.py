@@ -167,12 +167,18 @@ class Apply(Node):
     """A function of the program, called with values when they are made; never sent elsewhere.
 
     Attributes:
-        function: any callable.
+        function: any callable that can be hashed.
         args: what it is called with.
+        literals: its numbers as text, as of `Op`.
     """
 
     function: Callable[..., Any]
     args: tuple[Any, ...] = ()
+    literals: str = field(init=False, repr=False, default="")
+
+    def __post_init__(self) -> None:
+        """Write the numbers out."""
+        object.__setattr__(self, "literals", " ".join(literals(self.args)))
 
 
 @final

@@ -11,10 +11,10 @@ import torch
 from interpose.errors import TraceError
 from interpose.graph import Batch, Feed, Graph, markup
 from interpose.graph.arguments import Ref, Steps
-from interpose.graph.nodes import Apply, Call, Input, Log, Read, Save, Skip, Stop, Write
+from interpose.graph.nodes import Call, Input, Log, Read, Save, Skip, Stop, Write
 from interpose.graph.sites import NEW_TOKENS, Site, shared
 from interpose.trace.dispatch import answer
-from interpose.trace.generating import texts_of, the_generation
+from interpose.trace.generating import check_save, texts_of, the_generation
 from interpose.trace.held import Held
 from interpose.trace.kept import become
 from interpose.trace.lines import user_line
@@ -239,9 +239,8 @@ class Trace:
         Returns:
             a value of the block: what the function returns.
         """
-        args = tuple(self.recorder.encode(value) for value in values)
-        ref = self.recorder.add(Apply(function=function, args=args))
-        return Proxy.make(self, ref, None if like is None else known_shape(like))
+        shape = None if like is None else known_shape(like)
+        return Proxy.make(self, self.recorder.apply(function, values, shape), shape)
 
     def answer(self, proxy: Proxy, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         """What torch was asked to do to a value of this block; see `interpose.trace.dispatch`."""
@@ -260,8 +259,7 @@ class Trace:
         """Record that a value is wanted after the block."""
         if name is None:
             name = next(free for i in count(len(self._saves)) if (free := f"saved{i}") not in self._saves)
-        if name in self._saves:
-            raise TraceError(f"{user_line()}: a value is already saved as {name!r} in this block. Choose another name.")
+        check_save(name, self._saves, self.worlds.batches)
         self.recorder.add(Save(name=name, value=proxy.ref_in(self.recorder)))
         self._saves[name] = proxy
 
@@ -284,11 +282,12 @@ class Trace:
 
     def find_shape(self, ref: Ref) -> torch.Tensor:
         """The shape of a value that no table tells: the model runs once, without data."""
-        graph = Graph(tuple(self.worlds.all.values()), (*self.recorder.nodes, Save(name="wanted", value=ref)))
-        return self.model.shapes.of_saved(graph, Feed(dict(self.worlds.batches), dict(self.recorder.constants)))
+        feed = Feed(dict(self.worlds.batches), dict(self.recorder.constants))
+        return self.model.shapes.of_value(self.recorder, tuple(self.worlds.all.values()), feed, ref)
 
     def _open_world(self, name: str, batch: Batch, base: str | None) -> None:
         self.worlds.begin(name, batch, base)
         if batch.generation is not None:
+            check_save(f"{name}.tokens", self._saves, {})
             ref = self.recorder.add(Read(site=shared(NEW_TOKENS), world=name))
             self.recorder.add(Save(name=f"{name}.tokens", value=ref))

@@ -1,6 +1,6 @@
 """From the settings of a generation, as a user writes them, to what the engine is given; and from tokens to text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +15,16 @@ if TYPE_CHECKING:
     from interpose.trace.model import Model
 
 SETTINGS = ("max_new_tokens", "temperature", "top_k", "top_p", "seed", "stop")
+_WHOLE = ("max_new_tokens", "top_k", "seed")
 
 
-def split(kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The settings of a generation among some arguments, and the other arguments."""
-    if kwargs.keys().isdisjoint(SETTINGS):
+def split(model: "Model", kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The settings of a generation among some arguments, and the other arguments.
+
+    A module without a table may have arguments of these names: there, `max_new_tokens` tells a generation.
+    """
+    theirs = model.family is None and kwargs.get("max_new_tokens") is None
+    if theirs or kwargs.keys().isdisjoint(SETTINGS):
         return {}, dict(kwargs)
     settings = {name: value for name, value in kwargs.items() if name in SETTINGS}
     return settings, {name: value for name, value in kwargs.items() if name not in settings}
@@ -41,6 +46,8 @@ def generation(model: "Model", settings: Mapping[str, Any]) -> Generation:
     for name, value in given.items():
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise TraceError(f"{user_line()}: {name} takes a number, not {value!r}.")
+        if name in _WHOLE and not isinstance(value, int):
+            raise TraceError(f"{user_line()}: {name} must be a whole number, not {value!r}.")
     ends = _ends(model, settings.get("stop"))
     pads = (getattr(model.tokenizer, "pad_token_id", None), *ends, 0)
     try:
@@ -73,12 +80,20 @@ def _ends(model: "Model", wish: Any) -> tuple[int, ...]:
 
 
 def _token(model: "Model", text: Any) -> int:
-    ids = model.tokenizer(text)["input_ids"] if isinstance(text, str) and model.tokenizer is not None else []
+    ids = _plain_tokens(model.tokenizer, text) if isinstance(text, str) and model.tokenizer is not None else []
     if len(ids) != 1:
         raise TraceError(
             f"{user_line()}: stop takes token ids or texts of one token each; {text!r} has {len(ids)} tokens here."
         )
     return ids[0]
+
+
+def _plain_tokens(tokenizer: Any, text: str) -> list[int]:
+    """A text's tokens without those that stand around every text, where the tokenizer can leave them out."""
+    try:
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
+    except TypeError:  # it takes nothing but a text
+        return tokenizer(text)["input_ids"]
 
 
 def world_batch(model: "Model", inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Batch:
@@ -89,7 +104,7 @@ def world_batch(model: "Model", inputs: tuple[Any, ...], kwargs: Mapping[str, An
         inputs: prompts, messages, tokens, or what the module is called with.
         kwargs: settings of a generation, and further arguments of the module.
     """
-    settings, others = split(kwargs)
+    settings, others = split(model, kwargs)
     only = inputs[0] if len(inputs) == 1 and isinstance(inputs[0], list) else None
     if only and is_chat(only):
         inputs = (chat(model, [only]),)
@@ -164,3 +179,22 @@ def the_generation(batches: Mapping[str, Batch], saved: Mapping[str, Any]) -> st
             't.saved["name.tokens"].'
         )
     return names[0]
+
+
+def check_save(name: str, taken: Collection[str], batches: Mapping[str, Batch]) -> None:
+    """Check that a value may be saved under a name.
+
+    Args:
+        name: the name.
+        taken: the names of the values that the block saves.
+        batches: what the worlds of the block are given; the tokens of a generation are saved with it.
+
+    Raises:
+        TraceError: the name is taken.
+    """
+    if name in taken:
+        raise TraceError(f"{user_line()}: a value is already saved as {name!r} in this block. Choose another name.")
+    if any(batch.generation is not None and name == f"{world}.tokens" for world, batch in batches.items()):
+        raise TraceError(
+            f"{user_line()}: {name!r} is where this block keeps the tokens of its generation. Choose another name."
+        )

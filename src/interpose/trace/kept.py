@@ -36,8 +36,11 @@ class Kept(Proxy):
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Refused: this is no tensor."""
         kept = next((arg for arg in args if isinstance(arg, Kept)), None)
-        kind = "structure" if kept is None else type(kept.__dict__["value"]).__name__
-        raise TraceError(f"{user_line()}: this is a {kind}, no tensor; take an element of it.")
+        value = None if kept is None else kept.__dict__["value"]
+        kind = "structure" if kept is None else type(value).__name__
+        several = isinstance(value, list) and all(isinstance(item, torch.Tensor) for item in value)
+        cure = ", or make one tensor of all: torch.stack([*value])" if several else ""
+        raise TraceError(f"{user_line()}: this is a {kind}, no tensor; take an element of it{cure}.")
 
     def __getattribute__(self, name: str) -> Any:
         """An attribute of the structure."""

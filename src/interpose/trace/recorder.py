@@ -9,7 +9,7 @@ import torch
 
 from interpose.errors import TraceError
 from interpose.graph.arguments import Dots, Dtype, Ref, Slice, Steps
-from interpose.graph.nodes import Constant, Node, Op, Read, Weight, references
+from interpose.graph.nodes import Apply, Constant, Node, Op, Read, Weight, references
 from interpose.trace.lines import user_line
 from interpose.trace.proxy import Proxy
 from interpose.trace.weights import buffer_at, weight_paths
@@ -25,6 +25,7 @@ class Recorder:
         nodes: what was recorded.
         constants: the captured tensors by name.
         steps: the steps of a generation that are open now.
+        likes: the shapes of what functions of the program give, by node, as tensors without data.
         stepped: the nodes that have one value a step, and their steps.
         open: more may be recorded.
         failed: the block raised.
@@ -38,6 +39,7 @@ class Recorder:
         """Start empty."""
         self.nodes: list[Node] = []
         self.constants: dict[str, torch.Tensor] = {}
+        self.likes: dict[int, torch.Tensor] = {}
         self.steps: Steps | None = None
         self.stepped: dict[int, Steps] = {}
         self.open = True
@@ -62,6 +64,28 @@ class Recorder:
         encoded = tuple(self.encode(arg) for arg in args)
         named = tuple((key, self.encode(value)) for key, value in kwargs.items())
         return self.add(Op(name=name, args=encoded, kwargs=named))
+
+    def apply(self, function: Callable[..., Any], values: tuple[Any, ...], like: torch.Tensor | None) -> Ref:
+        """Append a call of a function of the program, with the shape of what it gives if that is known.
+
+        Raises:
+            TraceError: the function cannot be called or hashed, or a value cannot be part of a graph.
+        """
+        try:
+            hash(function)
+        except TypeError:
+            usable = False
+        else:
+            usable = callable(function)
+        if not usable:
+            raise TraceError(
+                f"{user_line()}: t.apply cannot take a {type(function).__name__} as its function; give a function, or "
+                "wrap it in a lambda."
+            )
+        ref = self.add(Apply(function=function, args=tuple(self.encode(value) for value in values)))
+        if like is not None:
+            self.likes[ref.index] = like
+        return ref
 
     def encode(self, value: Any) -> Any:
         """An argument as plain data: proxies become references, tensors constants or weights.

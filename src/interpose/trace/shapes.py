@@ -1,8 +1,10 @@
 """The shapes of values inside a block: told by the table, or found by running torch on tensors without data."""
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, final
 
 import torch
@@ -11,11 +13,17 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from interpose.engine.plan import place_of
 from interpose.errors import GraphError, InterposeError, TraceError
 from interpose.graph import Batch, Feed, Graph, Site
-from interpose.graph.arguments import Steps
+from interpose.graph.arguments import Ref, Steps
+from interpose.graph.feed import Generation
+from interpose.graph.nodes import Apply, Constant, Node, Read, Save, Skip, World, Write, references
 from interpose.trace.lines import try_shapes, user_line
+from interpose.trace.recorder import Recorder
 
 if TYPE_CHECKING:
     from interpose.trace.model import Model
+
+_WANTED = "wanted"
+"""What the value is saved as; the block's own saves are left out."""
 
 
 @contextmanager
@@ -142,12 +150,17 @@ class Shapes:
         axes = self._model.table().logit_axes.split() if site.name == "logits" else site.axes or ()
         return torch.empty([sizes[axis] for axis in axes], dtype=dtype, device="meta")
 
-    def of_saved(self, graph: Graph, feed: Feed) -> torch.Tensor:
-        """The shape of the value that a graph saves as `wanted`; found once for each graph and shapes of its feed.
+    def of_value(self, recorder: Recorder, worlds: tuple[World, ...], feed: Feed, ref: Ref) -> torch.Tensor:
+        """The shape of a value that is made in a block; found once for each value and shapes of its feed.
+
+        The model runs without data. Only what the value rests on is run: nothing is said, and no function of the
+        program is called.
 
         Args:
-            graph: a graph.
-            feed: its inputs.
+            recorder: the nodes of the block.
+            worlds: the block's worlds.
+            feed: their inputs, and the tensors that the block captured.
+            ref: the value.
 
         Returns:
             a tensor without data.
@@ -155,24 +168,74 @@ class Shapes:
         Raises:
             TraceError: the model cannot run without data, or the value is no tensor.
         """
+        graph, made = _only(recorder, worlds, ref)
+        given = {name: torch.empty_like(like, device=self._model.device) for name, like in made.items()}
+        feed = feed.with_(_short(graph, feed), **given)
         key = graph, shapes_of(feed)
         if key not in self._found:
-            self._found[key] = _shape_of_saved(self._model.backend, graph, feed)
+            self._found[key] = _shape_of_saved(self._model.backend, graph, feed, ref.index in recorder.stepped)
         return self._found[key]
 
 
-def _shape_of_saved(backend: Any, graph: Graph, feed: Feed) -> torch.Tensor:
-    """The shape of the value that a graph saves as `wanted`, as a tensor without data.
+def _only(recorder: Recorder, worlds: tuple[World, ...], ref: Ref) -> tuple[Graph, dict[str, torch.Tensor]]:
+    """What a value rests on, with every other node left empty, saved under a name; and the tensors for functions."""
+    changes: dict[str, list[int]] = defaultdict(list)
+    for index, node in enumerate(recorder.nodes):
+        if isinstance(node, Write | Skip):
+            changes[node.world].append(index)
+    kept: dict[int, Node] = {}
+    made: dict[str, torch.Tensor] = {}
+    stack = [ref.index]
+    while stack:
+        index = stack.pop()
+        if index in kept:
+            continue
+        kept[index] = node = recorder.nodes[index]
+        if isinstance(node, Apply):
+            name = f"like {index}"
+            made[name], kept[index] = _like(recorder, index), Constant(ref=name)
+            continue
+        stack += [used.index for used in references(node)]
+        stack += changes[node.world] if isinstance(node, Read) else ()
+    nodes = [kept.get(index, Constant(ref="")) for index in range(len(recorder.nodes))]
+    return Graph(worlds, (*nodes, Save(name=_WANTED, value=ref))), made
+
+
+def _like(recorder: Recorder, index: int) -> torch.Tensor:
+    found = recorder.likes.get(index)
+    if found is None:
+        raise TraceError(
+            f"{user_line()}: the shape of what a function gives is not known in the block, and is needed here: give "
+            f"t.apply(..., like=...) at {recorder.nodes[index].at} a value of that shape."
+        )
+    return found
+
+
+def _short(graph: Graph, feed: Feed) -> dict[str, Batch]:
+    """The worlds that are generations, up to the last step that a node starts at; no token is looked at."""
+    last = max((steps.start for node in graph.nodes if (steps := getattr(node, "steps", None)) is not None), default=0)
+    found = {}
+    for name, batch in feed.worlds.items():
+        if batch.generation is not None:
+            count = min(batch.generation.max_new_tokens, last + 1)
+            found[name] = replace(batch, generation=Generation(count, start=batch.generation.start))
+    return found
+
+
+def _shape_of_saved(backend: Any, graph: Graph, feed: Feed, stepped: bool) -> torch.Tensor:
+    """The shape of the value that a graph saves as `_WANTED`, as a tensor without data; of several steps, the first's.
 
     Raises:
         TraceError: the model cannot run without data, or the value is no tensor.
     """
     try:
         with _without_data():
-            found = next(backend.run_many([graph], [feed]))["wanted"]
-    except InterposeError as error:
+            found = next(backend.run_many([graph], [feed]))[_WANTED]
+            found = found[0] if stepped else found
+    except Exception as error:  # whatever the module raises where it looks at numbers
+        why = error if isinstance(error, InterposeError) else f"{type(error).__name__}, run without data"
         raise TraceError(
-            f"{user_line()}: the shape of this value is needed here and is not known before the model runs ({error}). "
+            f"{user_line()}: the shape of this value is needed here and is not known before the model runs ({why}). "
             "Save it and look at it after the block."
         ) from error
     if not isinstance(found, torch.Tensor):
