@@ -477,3 +477,30 @@ def test_a_site_that_the_model_lacks_is_named(model: ip.Model, ids: Tensor) -> N
     found = model.edited(Graph((World("main"),), (Read(site=Site("layers.0.output"), world="main"), write)))
     with pytest.raises(SiteError, match=r"There is no layers\[9\].output"), found.trace(ids):
         found.logits.save()
+
+
+def test_the_plan_of_a_generation_shows_the_edit(model: ip.Model, ids: Tensor) -> None:
+    edited = model.edited(steering(model))
+    for steps in (True, False):
+        with edited.generate(ids, max_new_tokens=2, run=False) as t:
+            if steps:
+                with t.steps():
+                    edited.layers[0].output.save()
+        said = str(edited.plan(t.graph))
+        assert "layers[1].output" in said or "model.layers.1" in said
+
+
+def test_an_edit_keeps_the_prompt_of_its_donor(model: ip.Model, ids: Tensor) -> None:
+    donor = ids.flip(0)
+    with model.trace(run=False) as t:
+        with t.world("donor", donor):
+            v = model.layers[1].output[:, -1]
+        with t.world("main", ids):
+            model.layers[1].output[:, -1] = v
+    edited = model.edited(t)
+    with edited.trace(ids):
+        before = edited.logits.save()
+    donor.fill_(3)
+    with edited.trace(ids):
+        after = edited.logits.save()
+    assert torch.equal(before, after)

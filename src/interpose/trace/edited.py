@@ -12,6 +12,8 @@ from torch._subclasses.fake_tensor import DataDependentOutputException
 from interpose.errors import GraphError, TraceError
 from interpose.graph import Feed, Graph
 from interpose.graph.compose import Composed, compose
+from interpose.graph.nodes import Read
+from interpose.graph.sites import NEW_TOKENS, shared
 from interpose.trace.edits import Edit, as_edit
 from interpose.trace.lines import user_line
 from interpose.trace.positions import Padding
@@ -52,7 +54,8 @@ class EditedBackend:
 
     def plan(self, graph: Graph) -> Any:
         """The compiled form of a graph with the edit in front; `print` it to see what will run."""
-        return self.inner.plan(self._with_edit(graph, frozenset()).graph)
+        stepped = [node for node in graph.nodes if _of_generation(node)]
+        return self.inner.plan(self._with_edit(graph, frozenset(node.world for node in stepped)).graph)
 
     def run_many(self, graphs: Sequence[Graph], feeds: Sequence[Feed]) -> Iterator[dict[str, Any]]:
         """Run each graph on the edited model; see `interpose.graph.Backend`."""
@@ -119,6 +122,12 @@ class EditedBackend:
                 f"{name!r} {why}, so it would change padding. Give one prompt at a time"
                 + ("." if padding.right else ", or count from the end (-1 is the last).")
             )
+
+
+def _of_generation(node: Any) -> bool:
+    """Whether a node tells that its world is a generation: it is about steps, or keeps the new tokens."""
+    tokens = isinstance(node, Read) and node.site == shared(NEW_TOKENS)
+    return tokens or getattr(node, "steps", None) is not None
 
 
 def _padding(batch: Any) -> Padding | None:

@@ -12,8 +12,9 @@ from typing import Any, final
 import torch
 
 from interpose import __version__
+from interpose.engine.structures import copied
 from interpose.errors import GraphError, LoadError, TraceError
-from interpose.graph import Feed, Graph
+from interpose.graph import Batch, Feed, Graph
 from interpose.graph.arguments import Slice
 from interpose.graph.compose import MAIN, edit_of
 from interpose.graph.named_positions import Named, named_positions
@@ -59,7 +60,7 @@ class Edit:
                     "whole block: ip.Edit.of(t)."
                 )
         tensors = {name: self.feed.tensors[name].detach().clone() for name in names}
-        object.__setattr__(self, "feed", Feed({name: self.feed.worlds[name] for name in beside}, tensors))
+        object.__setattr__(self, "feed", Feed({name: _snapshot(self.feed.worlds[name]) for name in beside}, tensors))
         object.__setattr__(self, "meta", dict(self.meta))
 
     @classmethod
@@ -151,6 +152,11 @@ class Edit:
         made = f", made on {self.meta['model']}" if "model" in self.meta else ""
         note = f", {self.meta['note']}" if self.meta.get("note") else ""
         return f"Edit({self.hash[:8]}: writes {first}{made}{note})"
+
+
+def _snapshot(batch: Batch) -> Batch:
+    """A batch whose tensors are not changed by the program."""
+    return replace(batch, args=copied(batch.args), kwargs=copied(dict(batch.kwargs)))
 
 
 def as_edit(what: Any, model: Any) -> Edit:
