@@ -54,7 +54,7 @@ class EditedBackend:
 
     def plan(self, graph: Graph) -> Any:
         """The compiled form of a graph with the edit in front; `print` it to see what will run."""
-        stepped = [node for node in graph.nodes if _of_generation(node)]
+        stepped: list[Any] = [node for node in graph.nodes if _of_generation(node)]
         return self.inner.plan(self._with_edit(graph, frozenset(node.world for node in stepped)).graph)
 
     def run_many(self, graphs: Sequence[Graph], feeds: Sequence[Feed]) -> Iterator[dict[str, Any]]:
