@@ -151,7 +151,10 @@ def test_nothing_attends_to_padding_or_to_the_future_or_beyond_the_window(
             assert float(pattern.transpose(0, 1)[:, beyond].abs().max()) == 0
 
 
-@pytest.mark.parametrize("variant", ["gpt2", "neox", "llama", "gemma3", "olmo2", "qwen3", "gemma2", "phi3"])
+SHARED = ["gpt2", "llama", "gemma3", "olmo2", "qwen3", "gemma2", "phi3", "falcon", "falcon-grouped"]
+
+
+@pytest.mark.parametrize("variant", SHARED)
 @pytest.mark.parametrize("name", ["attn.k", "attn.v", "attn.key", "attn.value"])
 def test_keys_and_values_can_be_given_one_a_query_head(model: ip.Model, batch: Batch, put: Any, name: str) -> None:
     dims = model.sizes()
