@@ -170,6 +170,10 @@ def test_what_a_block_adds_is_added(model: ip.Model, batch: Batch, clean: Any, p
     assert close(output, through(model, stream, adds, mlp))
 
 
+WRITTEN = ["gpt2", "neox", "llama", "gemma3", "gemma2", "phi3", "opt-post", "bert", "gptj", "bloom", "falcon-grouped"]
+
+
+@pytest.mark.parametrize("variant", WRITTEN)
 @pytest.mark.parametrize("batch", ["padded"], indirect=True)
 def test_writing_back_what_was_read_changes_nothing(
     model: ip.Model, batch: Batch, clean: Any, sites: Any, put: Any

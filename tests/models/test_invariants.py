@@ -25,6 +25,11 @@ def test_the_sums_hold_in_every_layer(model: ip.Model, batch: Batch, read: Read)
     check_sums(model, batch, read(model, batch), 2e-6)
 
 
+# One of each form; the others differ from one of these in names.
+FORMS = ["gpt2", "neox", "llama", "gemma3", "olmo2", "gemma2", "opt-post", "bert", "vit", "bloom", "falcon-grouped"]
+
+
+@pytest.mark.parametrize("variant", FORMS)
 @pytest.mark.parametrize("batch", ["padded"], indirect=True)
 def test_the_sums_hold_in_bfloat16(variant: str, make: Any, batch: Batch, read: Read) -> None:
     model = make(variant, torch.bfloat16)
@@ -91,6 +96,8 @@ def test_reading_every_site_changes_no_bit(model: ip.Model, batch: Batch, read: 
         assert torch.equal(stock(model, batch), before)
 
 
+@pytest.mark.parametrize("variant", FORMS)
+@pytest.mark.parametrize("batch", ["padded"], indirect=True)
 def test_reading_every_site_changes_no_bit_with_eager_kernels(
     variant: str, make: Any, batch: Batch, read: Read
 ) -> None:
