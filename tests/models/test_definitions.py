@@ -8,7 +8,7 @@ import torch
 import interpose as ip
 
 Batch = dict[str, torch.Tensor]
-LEFT_OUT = ("mistral", "qwen2", "qwen3")  # their tables say nothing that Llama's does not
+LEFT_OUT = ("mistral", "qwen2", "qwen3", "falcon")  # their tables say nothing that Llama's or Falcon's other do not
 
 
 def close(a: torch.Tensor, b: torch.Tensor) -> bool:
@@ -138,7 +138,7 @@ def test_a_write_to_result_adds_its_difference_to_what_attention_adds(
 
 
 @pytest.mark.parametrize(
-    "variant", ["gpt2", "neox", "neox-sequential", "llama", "phi3", "opt", "opt-post", "bert", "vit"]
+    "variant", ["gpt2", "neox", "neox-sequential", "llama", "phi3", "opt", "opt-post", "bert", "vit", "bloom"]
 )
 def test_without_a_post_norm_zeroing_a_result_is_zeroing_its_z(model: ip.Model, batch: Batch) -> None:
     logits = []
@@ -170,6 +170,10 @@ def test_what_a_block_adds_is_added(model: ip.Model, batch: Batch, clean: Any, p
     assert close(output, through(model, stream, adds, mlp))
 
 
+WRITTEN = ["gpt2", "neox", "llama", "gemma3", "gemma2", "phi3", "opt-post", "bert", "gptj", "bloom", "falcon-grouped"]
+
+
+@pytest.mark.parametrize("variant", WRITTEN)
 @pytest.mark.parametrize("batch", ["padded"], indirect=True)
 def test_writing_back_what_was_read_changes_nothing(
     model: ip.Model, batch: Batch, clean: Any, sites: Any, put: Any

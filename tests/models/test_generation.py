@@ -10,7 +10,7 @@ import torch
 import interpose as ip
 from interpose.errors import RunError, TraceError
 
-LEFT_OUT = ("bert", "vit")
+LEFT_OUT, ALSO = ("bert", "vit"), ("gpt_neo",)
 STEPS = 5
 Batch = dict[str, torch.Tensor]
 VECTOR = 50 * torch.randn(24, generator=torch.manual_seed(0))

@@ -25,6 +25,11 @@ def test_the_sums_hold_in_every_layer(model: ip.Model, batch: Batch, read: Read)
     check_sums(model, batch, read(model, batch), 2e-6)
 
 
+# One of each form; the others differ from one of these in names.
+FORMS = ["gpt2", "neox", "llama", "gemma3", "olmo2", "gemma2", "opt-post", "bert", "vit", "bloom", "falcon-grouped"]
+
+
+@pytest.mark.parametrize("variant", FORMS)
 @pytest.mark.parametrize("batch", ["padded"], indirect=True)
 def test_the_sums_hold_in_bfloat16(variant: str, make: Any, batch: Batch, read: Read) -> None:
     model = make(variant, torch.bfloat16)
@@ -91,6 +96,8 @@ def test_reading_every_site_changes_no_bit(model: ip.Model, batch: Batch, read: 
         assert torch.equal(stock(model, batch), before)
 
 
+@pytest.mark.parametrize("variant", FORMS)
+@pytest.mark.parametrize("batch", ["padded"], indirect=True)
 def test_reading_every_site_changes_no_bit_with_eager_kernels(
     variant: str, make: Any, batch: Batch, read: Read
 ) -> None:
@@ -151,7 +158,10 @@ def test_nothing_attends_to_padding_or_to_the_future_or_beyond_the_window(
             assert float(pattern.transpose(0, 1)[:, beyond].abs().max()) == 0
 
 
-@pytest.mark.parametrize("variant", ["gpt2", "neox", "llama", "gemma3", "olmo2", "qwen3", "gemma2", "phi3"])
+SHARED = ["gpt2", "llama", "gemma3", "olmo2", "qwen3", "gemma2", "phi3", "falcon", "falcon-grouped"]
+
+
+@pytest.mark.parametrize("variant", SHARED)
 @pytest.mark.parametrize("name", ["attn.k", "attn.v", "attn.key", "attn.value"])
 def test_keys_and_values_can_be_given_one_a_query_head(model: ip.Model, batch: Batch, put: Any, name: str) -> None:
     dims = model.sizes()

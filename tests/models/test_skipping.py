@@ -9,6 +9,7 @@ import torch
 import interpose as ip
 from interpose.errors import SiteError
 
+ALSO = ("gpt_neo",)
 ALONE = r"No module makes layers\[1\]\.{}\.output by itself here, so none can be skipped; write a value to it instead"
 
 

@@ -75,7 +75,9 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
-VARIANTS = tuple(name for name in CONFIGS if not name.endswith("-shared") and name not in ("gpt_neo", "falcon-rw"))
+VARIANTS = tuple(
+    name for name in CONFIGS if not name.endswith("-shared") and name not in ("gptj", "gpt_neo", "falcon-rw")
+)
 
 
 def build(variant: str, dtype: torch.dtype = torch.float32) -> ip.Model:

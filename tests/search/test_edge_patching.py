@@ -85,7 +85,7 @@ def test_random_circuits_are_those_run_by_hand(variant: str, make: Make, pairs: 
     assert torch.pdist(expected).min() > 100 * tolerance(model, pairs)
 
 
-@pytest.mark.parametrize("variant", ["gpt_neo", "falcon-rw"], indirect=True)
+@pytest.mark.parametrize("variant", ["gptj", "gpt_neo", "falcon-rw"], indirect=True)
 def test_a_random_circuit_of_the_other_families_is_the_one_run_by_hand(
     variant: str, make: Make, even: Pairs, by_hand: Circuits
 ) -> None:

@@ -349,3 +349,72 @@ def test_log_says_structures_and_truths_in_one_line(x: torch.Tensor, capsys: Any
         t.log("both", net.output)
         t.log("many", (net.output[0] ** 2).sum() > 0)
     assert capsys.readouterr().out == "both: tuple(float32 [3, 4], dict(half: float32 [3, 4]))\nmany: True\n"
+
+
+def test_a_skip_stands_above_what_is_said_of_its_output(model: ip.Model, net: ip.Model, ids: Any, x: Any) -> None:
+    message = r"test_effects.py:\d+: layers\[1\].output has been read, written or skipped above"
+    with pytest.raises(TraceError, match=message), model.trace(ids):
+        model.layers[1].output.save()
+        model.layers[1].skip()
+    with pytest.raises(TraceError, match=message), model.trace(ids):
+        model.layers[1].skip()
+        model.layers[1].skip()
+    with pytest.raises(TraceError, match="one call of a module cannot be skipped by itself"), net.trace(x):
+        net.module("2").call(1).skip(net.module("1").output)
+
+
+def test_a_skip_takes_the_type_of_its_site(gpt2: ip.Model, ids: torch.Tensor) -> None:
+    with gpt2.trace(ids):
+        gpt2.layers[1].mlp.skip(torch.ones(24, dtype=torch.float64))
+        added = gpt2.layers[1].mlp.output.save()
+    assert added.dtype == torch.float32
+    assert added.unique().tolist() == [1.0]
+
+
+def test_in_inference_mode_a_network_that_works_in_place_is_read_right() -> None:
+    net = ip.wrap(torch.nn.Sequential(torch.nn.Linear(3, 3), Doubling()))
+    x = torch.randn(2, 3)
+    with torch.inference_mode(), net.trace(x):
+        value = net.module("0").output.save()
+    with torch.no_grad():
+        assert torch.equal(value, net.network[0](x))  # type: ignore[index]
+
+
+class Pair(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Both()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        value, _ = self.inner(x)
+        return value.add_(1)
+
+
+class Both(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return x * 2, None
+
+
+def test_a_structure_that_is_changed_in_place_later_is_saved_as_it_was() -> None:
+    net = ip.wrap(Pair())
+    x = torch.randn(2, 3)
+    with net.trace(x):
+        found = net.module("inner").output.save()
+    assert torch.equal(found[0], x * 2)
+
+
+def test_values_saved_twice_are_apart(model: ip.Model, ids: torch.Tensor) -> None:
+    with model.trace(ids):
+        first, second = model.layers[0].output.save(), model.layers[0].output.save()
+    kept = second.clone()
+    first.zero_()
+    assert torch.equal(second, kept)
+
+
+def test_a_mask_that_a_user_changes_is_no_other_runs_mask(model: ip.Model, ids: torch.Tensor) -> None:
+    with model.trace(ids):
+        before = model.logits.save()
+    model.batch(ids).kwargs["attention_mask"][:, :4] = 0
+    with model.trace(ids):
+        after = model.logits.save()
+    assert torch.equal(before, after)

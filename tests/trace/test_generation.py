@@ -380,3 +380,62 @@ def test_a_list_of_steps_says_how_to_make_one_tensor_of_it(model: ip.Model, ids:
     assert type(t.saved["ends"]) is list
     with pytest.raises(TraceError, match=r"this is a list, no tensor; .*torch\.stack\(\[\*value\]\)"):
         torch.relu(ends)
+
+
+def test_writes_at_steps_that_overlap_stand_in_program_order(model: ip.Model, ids: torch.Tensor) -> None:
+    v, w = torch.ones(24), torch.zeros(24)
+    with model.generate(ids, max_new_tokens=3, stop=()) as t:
+        with t.steps(1):
+            model.layers[0].output = v
+        with t.step(1):
+            model.layers[0].output = w
+        with t.steps(1):
+            model.layers[0].output = v
+            found = model.layers[0].output.save()
+    assert all(torch.equal(value, v.expand_as(value)) for value in found)
+
+
+def test_a_value_of_a_later_step_is_refused_at_the_steps_before(model: ip.Model, ids: torch.Tensor) -> None:
+    with (
+        pytest.raises(RunError, match=r"test_generation.py:\d+: at step 0 this rests on a value that is made later"),
+        model.generate(ids, max_new_tokens=3, stop=()) as t,
+    ):
+        with t.step(2):
+            late = model.layers[0].output[:, -1]
+        with t.steps():
+            (model.layers[0].output[:, -1] + late).save()
+
+
+def test_skipping_every_attention_is_refused_too(model: ip.Model, ids: torch.Tensor) -> None:
+    with (
+        pytest.raises(RunError, match="an attention that is skipped caches no keys"),
+        model.generate(ids, max_new_tokens=3, stop=()) as t,
+        t.step(0),
+    ):
+        for layer in model.layers:
+            layer.attn.skip()
+
+
+def test_prompts_padded_on_the_right_are_refused(model: ip.Model, ids: torch.Tensor) -> None:
+    with (
+        pytest.raises(RunError, match="padded on the right, so that its generation would go on from padding"),
+        model.generate(ids, attention_mask=PADDED.flip(1), max_new_tokens=2),
+    ):
+        pass
+
+
+def test_values_of_two_generations_do_not_mix(model: ip.Model, ids: torch.Tensor) -> None:
+    with pytest.raises(TraceError, match="has one value a step"), model.trace() as t:
+        with t.world("a", ids, max_new_tokens=2), t.steps():
+            first = model.layers[0].output
+        with t.world("b", ids, max_new_tokens=2), t.steps():
+            (model.layers[0].output - first).save()
+
+
+def test_after_a_generation_a_log_names_no_step(model: ip.Model, ids: torch.Tensor, capsys: Any) -> None:
+    with model.trace() as t:
+        with t.world("a", ids, max_new_tokens=2, stop=()):
+            pass
+        with t.world("b", ids):
+            t.log("x", model.logits.sum() * 0 + 1)
+    assert capsys.readouterr().out == "x: 1\n"

@@ -45,6 +45,11 @@ class Continuation:
                 "A generation starts from token ids [batch, position] and at most a mask of the same shape; this world "
                 f"was given {', '.join(kwargs) or 'nothing'}."
             )
+        if mask is not None and not bool(mask[:, -1].all()):
+            raise RunError(
+                "A prompt is padded on the right, so that its generation would go on from padding. Pad on the left "
+                '(tokenizer.padding_side = "left"), or give the prompts as a list of texts.'
+            )
         self._ids = ids
         self._draws = [torch.Generator().manual_seed(settings.seed + row * _ROW) for row in range(len(ids))]
         if settings.start is not None:
@@ -79,6 +84,10 @@ class Continuation:
             if step + 1 < settings.max_new_tokens:
                 self._kwargs = self._next(output, token[:, None])
         return torch.stack(chosen, 1) if chosen else self._ids.new_empty(len(self._ids), 0)
+
+    def length(self, step: int) -> int:
+        """How many positions the decoder has been given after a step."""
+        return (self._ids.shape[1] if self._settings.start is None else 1) + step
 
     def _next(self, output: Any, token: Tensor) -> dict[str, Any]:
         cache = getattr(output, "past_key_values", None)
@@ -122,14 +131,19 @@ def choose(
     return torch.cat(picked).to(logits.device)
 
 
-def even_cache(output: Any, at: str) -> None:
-    """Check that every layer has cached as many positions as the first.
+def check_cache(output: Any, length: int, at: str) -> None:
+    """Check that every layer has cached all positions so far.
+
+    Args:
+        output: what the network returned.
+        length: how many positions there are so far.
+        at: the user's line.
 
     Raises:
         RunError: a skipped module left a gap, so that later steps would silently read wrong positions.
     """
     layers = getattr(getattr(output, "past_key_values", None), "layers", None) or ()
-    if len({layer.get_seq_length() for layer in layers}) > 1:
+    if any(layer.get_seq_length() != length for layer in layers):
         raise RunError(
             f"{at}: an attention that is skipped caches no keys and values, which the later steps of a generation "
             "need. Write its output instead (layers[i].attn.output = 0), or skip only the MLP."

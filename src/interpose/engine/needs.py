@@ -103,17 +103,18 @@ def steps_of(graph: Graph, depends: list[tuple[int, ...]]) -> dict[int, Steps]:
     Raises:
         GraphError: a node mixes values of different steps.
     """
-    found: dict[int, Steps] = {}
+    found: dict[int, tuple[str | None, Steps]] = {}
     for index, node in enumerate(graph.nodes):
         own = getattr(node, "steps", None)
         spans = {found[used] for used in depends[index] if used in found}
         if own is not None and not own.one and not isinstance(node, Stop):
-            spans.add(own)
+            spans.add((getattr(node, "world", None), own))
         if spans:
             found[index] = spans.pop()
-            if spans or (isinstance(node, Write | Skip) and own != found[index]):
+            if spans or (isinstance(node, Write | Skip) and (node.world, own) != found[index]):
                 raise GraphError(
-                    f"{node.at}: this mixes values of different steps of a generation ({found[index]}, "
-                    f"{', '.join(map(str, spans or [own]))}). Compute it inside one `with t.steps(...)` block."
+                    f"{node.at}: this mixes values of different steps or generations ({found[index][1]}, "
+                    f"{', '.join([str(steps) for _, steps in spans] or [str(own)])}). Compute it inside one "
+                    "`with t.steps(...)` block."
                 )
-    return found
+    return {index: steps for index, (_, steps) in found.items()}

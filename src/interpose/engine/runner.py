@@ -8,7 +8,7 @@ from typing import Any, final
 import torch
 
 from interpose.engine.attention import Attention
-from interpose.engine.generation import Continuation, even_cache
+from interpose.engine.generation import Continuation, check_cache
 from interpose.engine.memory import with_advice
 from interpose.engine.plan import Plan
 from interpose.engine.saved import Overwritten
@@ -82,7 +82,8 @@ class Runner:
         with torch.inference_mode(False) if outside else nullcontext():
             before = _versions(feed)
             try:
-                return self._attempt(feed, device)
+                # Inference tensors do not count their changes, so that nothing could be noticed.
+                return self._attempt(feed, device, self._copies or torch.is_inference_mode_enabled())
             except Overwritten:
                 if self._copies or before != _versions(feed):
                     raise RunError(
@@ -90,19 +91,19 @@ class Runner:
                         "Pass copies (x.clone()), and read sites as site.clone()."
                     ) from None
                 self._copies = True
-                return self._attempt(feed, device)
+                return self._attempt(feed, device, copies=True)
 
-    def _attempt(self, feed: Feed, device: torch.device) -> dict[str, Any]:
+    def _attempt(self, feed: Feed, device: torch.device, copies: bool) -> dict[str, Any]:
         try:
-            return self._once(feed, device)
+            return self._once(feed, device, copies)
         except InterposeError as error:
             # Where in the engine it was raised says nothing of the user's program; what failed below is the cause.
             raise with_advice(error).with_traceback(None) from error.__cause__
         except torch.OutOfMemoryError as error:  # while inputs were brought to the device
             raise with_advice(RunError(f"{self.plan.worlds[0].world.at}: {error}"), error) from error
 
-    def _once(self, feed: Feed, device: torch.device) -> dict[str, Any]:
-        values = Values(self.plan, feed, self._network, device, self._copies)
+    def _once(self, feed: Feed, device: torch.device, copies: bool) -> dict[str, Any]:
+        values = Values(self.plan, feed, self._network, device, copies)
         with torch.no_grad():
             values.start()
         for world in self.plan.worlds:
@@ -110,7 +111,7 @@ class Runner:
                 raise RunError(f"The feed has no inputs for the world {world.name!r}; it has {sorted(feed.worlds)}.")
             batch = feed.worlds[world.name]
             given = batch.args, dict(batch.kwargs)
-            args, kwargs = moved(copied(given) if self._copies else given, device)
+            args, kwargs = moved(copied(given) if copies else given, device)
             if batch.generation is not None:
                 self._generate(world, values, batch, kwargs)
                 continue
@@ -141,8 +142,9 @@ class Runner:
             if step == 0 and self._keeps_logits and not here.plan.reads_logits:
                 kwargs = {"logits_to_keep": 1, **kwargs}  # only the last position chooses a token
             output = self._call(here, values, (), kwargs)
-            if here.plan.skips:
-                even_cache(output, next(iter(here.plan.skips.values())).node.at)
+            values.end_step(step)
+            if here.plan.skips and output is not None:
+                check_cache(output, continuation.length(step), next(iter(here.plan.skips.values())).node.at)
             return output
 
         with torch.no_grad():
@@ -151,6 +153,7 @@ class Runner:
                 node = self.plan.graph.nodes[index]
                 if isinstance(node, Read) and node.site.name == NEW_TOKENS and node.world == world.name:
                     values.read(index, tokens)
+        values.end_generation()
         for steps, at in spans.items():
             if steps.start >= continuation.ran or (steps.stop is not None and steps.stop > continuation.ran):
                 raise RunError(_never_ran(steps, at, world.name, continuation))

@@ -4,7 +4,7 @@ from typing import Any, final
 
 from torch import Tensor
 
-from interpose.engine.structures import detach
+from interpose.engine.structures import detach, tensors_in
 
 
 class Overwritten(Exception):
@@ -47,6 +47,8 @@ class Saved:
                 self._kept.append((value, value._version))
         else:
             value = detach(value)
+            if self._versioned:
+                self._kept += [(part, part._version) for part in tensors_in(value)]
         for name in names:
             if listed:
                 self.values.setdefault(name, []).append(value)
@@ -64,7 +66,9 @@ class Saved:
         return self.values
 
     def _own(self, value: Tensor) -> Tensor:
-        """The value in memory that is neither much larger than it nor the model's weights or the feed's tensors."""
+        """The value in memory that is not much larger than it, and that no weight, input or other saved value is in."""
         storage = value.untyped_storage()
-        wasteful = storage.nbytes() > 2 * value.nbytes
-        return value.clone() if wasteful or (self._foreign and storage._cdata in self._foreign) else value
+        if storage.nbytes() > 2 * value.nbytes or storage._cdata in self._foreign:
+            return value.clone()
+        self._foreign.add(storage._cdata)  # a second value in the same memory gets a copy
+        return value

@@ -1,5 +1,6 @@
 """Tensors and the structures that modules return: copied, detached, moved, described."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -10,8 +11,8 @@ def copied(value: Any) -> Any:
     """The value in memory of its own; structures keep their kind."""
     if isinstance(value, Tensor):
         return value.clone()
-    if type(value) is dict:
-        return {name: copied(item) for name, item in value.items()}
+    if isinstance(value, dict):
+        return type(value)(**{name: copied(item) for name, item in value.items()})
     return type(value)([copied(item) for item in value]) if type(value) in (tuple, list) else value
 
 
@@ -25,6 +26,18 @@ def detach(value: Any) -> Any:
         items = [detach(item) for item in value]
         return type(value)(items) if type(value) in (tuple, list) else type(value)(*items)
     return value
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """Every tensor of a structure."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from tensors_in(item)
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from tensors_in(item)
 
 
 def moved(value: Any, device: torch.device) -> Any:

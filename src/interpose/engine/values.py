@@ -69,6 +69,23 @@ class Values:
             self._waits[index] = len(waits) if step in steps else -1
             self._left[index] = len(plan.uses[index])
 
+    def end_step(self, step: int) -> None:
+        """Check that everything of this step has been made.
+
+        Raises:
+            RunError: a value rests on one that is made at a later step.
+        """
+        for index, steps in self.plan.stepped.items():
+            if step in steps and self.plan.evaluators[index] is not None and self._waits[index] > 0:
+                raise RunError(
+                    f"{self.plan.graph.nodes[index].at}: at step {step} this rests on a value that is made later. "
+                    "Begin the steps after the one where that value is read."
+                )
+
+    def end_generation(self) -> None:
+        """What is made from here on belongs to no step."""
+        self._step = None
+
     def known(self, index: int) -> bool:
         """Whether a node's value has been made, and not yet dropped."""
         return index in self._known

@@ -38,6 +38,7 @@ class World:
         self.split: set[int | None] = set()
         self._calls = [0] * anchors
         self._copies, self._keep = values.copies, values.keep
+        self._left_out: set[int] = set()
         self._beside: dict[Place, Any] = {}
         self._stand_ins: dict[int, Any] = {}
         self._wanted = dict(plan.wanted)
@@ -139,8 +140,15 @@ class World:
         if not self._reached[module.number]:
             self._reach(module.number)
         number = module.number
+        if number in self._left_out:
+            raise RunError(
+                f"{module.node.at}: {module.node.site} is skipped and reached more than once in one pass of the model. "
+                "Write the output of each call instead: .call(0).output = value."
+            )
         value = self._stand_ins.pop(number) if number in self._stand_ins else self._taken(module.node)
-        if not module.last:
+        if module.last:
+            self._left_out.add(number)
+        else:
             self._stand_ins[number] = value
         self.last_write = module.node
         return (value, None) if module.form == "first" else value
@@ -166,6 +174,8 @@ class World:
     def _written(self, node: Write, current: Any) -> Any:
         value = self._taken(node)
         if not isinstance(value, Tensor):
+            if not node.site.part:
+                raise RunError(f"{node.at}: {node.site} is written with a {type(value).__name__}, which is no tensor.")
             return value
         if not isinstance(current, Tensor):
             if current is None or node.site.part == "output":

@@ -55,6 +55,13 @@ class Steps:
         """Whether a step is among them."""
         return self.start <= step and (self.stop is None or step < self.stop)
 
+    def meets(self, other: "Steps | None") -> bool:
+        """Whether a step is among both."""
+        if other is None:
+            return False
+        first = max(self.start, other.start)
+        return first in self and first in other
+
     def __str__(self) -> str:
         """As the code that opens them."""
         if self.one:

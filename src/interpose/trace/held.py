@@ -50,6 +50,11 @@ class Held:
 
     def note(self, key: Key, value: Ref, in_place: bool) -> None:
         """A site carries a value from here on: its own, changed in place, or another."""
+        site, world, steps = key
+        for (other, where, when), held in self._states.items():
+            # What was read at steps that overlap these holds another value now.
+            if other == site and where == world and when != steps and steps is not None and steps.meets(when):
+                held.last, held.in_place, held.generation = None, None, held.generation + 1
         state = self._states.setdefault(key, _State())
         state.last, state.in_place = value, value if in_place else None
         state.generation += not in_place

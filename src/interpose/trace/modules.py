@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, final
 
+from interpose.errors import TraceError
 from interpose.graph.sites import Site, shared
 from interpose.trace.access import NoSuchPlace
 from interpose.trace.lines import user_line
@@ -31,6 +32,11 @@ class Module:
 
     def skip(self, value: Any) -> None:
         """Do not run this module; `value` stands for what it returns."""
+        if self._call is not None:
+            raise TraceError(
+                f"{user_line()}: one call of a module cannot be skipped by itself; write its output instead: "
+                f'module("{self._path}").call({self._call}).output = value.'
+            )
         self._model.running().skip(self._site("output"), value)
 
     def __getattr__(self, name: str) -> Any:

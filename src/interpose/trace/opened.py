@@ -98,11 +98,11 @@ class Worlds:
             )
         if steps.start < 0 or (steps.stop is not None and steps.stop <= steps.start):
             raise TraceError(f"{user_line()}: {steps} names no step; steps count from 0, and the stop is not included.")
-        self._recorder.steps = steps
+        self._recorder.steps, self._recorder.world = steps, self.open
         try:
             yield
         finally:
-            self._recorder.steps = None
+            self._recorder.steps = self._recorder.world = None
 
     def place_index(self, value: Any, index: Any) -> tuple[Any, Any]:
         """An index as it is meant on left-padded batches; see `interpose.trace.positions`."""

@@ -5,7 +5,6 @@ each row's first real token; here such an index is split in two: one that picks 
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -20,15 +19,10 @@ _FROM_END = (
 )
 
 
-@lru_cache(maxsize=64)
 def whole(rows: int, length: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """The mask and the positions of prompts of one length, each [row, position]; made once for each size.
-
-    A network that changes them in place is noticed, as with every tensor that it is given.
-    """
-    with torch.inference_mode(False):
-        ones = torch.ones(rows, length, dtype=torch.long, device=device)
-        return ones, torch.arange(length, device=device).expand(rows, -1).contiguous()
+    """The mask and the positions of prompts of one length, each [row, position]."""
+    ones = torch.ones(rows, length, dtype=torch.long, device=device)
+    return ones, torch.arange(length, device=device).expand(rows, -1).contiguous()
 
 
 @dataclass(frozen=True)
@@ -49,7 +43,7 @@ class Padding:
     def of(cls, batch: Batch, given_as: str = "") -> "Padding | None":
         """How a batch is padded; None where it is not. See `Family.given_as` for networks that are given two texts."""
         mask = batch.kwargs.get(f"{given_as}attention_mask")
-        if mask is None or mask.ndim != 2 or mask is whole(*mask.shape, mask.device)[0] or bool(mask.all()):
+        if mask is None or mask.ndim != 2 or bool(mask.all()):
             return None
         counts = (mask.cumsum(-1) == 0).sum(-1).to("cpu")
         return cls(counts, bool(counts.any()), not bool(mask[:, -1].all()))

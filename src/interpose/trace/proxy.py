@@ -105,9 +105,11 @@ class Proxy(torch.Tensor):
                 f"{user_line()}: this value belongs to another block (another model's, or an earlier one). "
                 "Save it there and use the saved tensor here."
             )
-        if recorder.stepped and recorder.stepped.get(self._ref.index, recorder.steps) != recorder.steps:
+        here = recorder.world, recorder.steps
+        if recorder.stepped and recorder.stepped.get(self._ref.index, here) != here:
+            steps = recorder.stepped[self._ref.index][1]
             raise TraceError(
-                f"{user_line()}: this value has one value a step ({recorder.stepped[self._ref.index]}), so it is used "
+                f"{user_line()}: this value has one value a step ({steps}), so it is used "
                 "and saved inside that block. Save it there; after the block it is a list."
             )
         return self._ref

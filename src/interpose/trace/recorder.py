@@ -24,9 +24,9 @@ class Recorder:
     Attributes:
         nodes: what was recorded.
         constants: the captured tensors by name.
-        steps: the steps of a generation that are open now.
+        steps: the steps of a generation that are open now, and `world` its world.
+        stepped: the nodes that have one value a step, with their world and steps.
         likes: the shapes of what functions of the program give, by node, as tensors without data.
-        stepped: the nodes that have one value a step, and their steps.
         open: more may be recorded.
         failed: the block raised.
         model: as given.
@@ -41,7 +41,8 @@ class Recorder:
         self.constants: dict[str, torch.Tensor] = {}
         self.likes: dict[int, torch.Tensor] = {}
         self.steps: Steps | None = None
-        self.stepped: dict[int, Steps] = {}
+        self.world: str | None = None
+        self.stepped: dict[int, tuple[str | None, Steps]] = {}
         self.open = True
         self.failed = False
         self.model = model
@@ -56,7 +57,7 @@ class Recorder:
         if self.steps is not None and not self.steps.one:
             of_steps = isinstance(node, Read) or any(ref.index in self.stepped for ref in references(node))
             if of_steps:
-                self.stepped[len(self.nodes) - 1] = self.steps
+                self.stepped[len(self.nodes) - 1] = self.world, self.steps
         return Ref(len(self.nodes) - 1)
 
     def op(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Ref:

@@ -150,7 +150,8 @@ def _with_mask(kwargs: dict[str, Any]) -> Batch:
     if mask is not None and mask.ndim != 2:
         return Batch(kwargs={"use_cache": False, **kwargs})
     if mask is None and "position_ids" not in kwargs:
-        mask, positions = whole(*ids.shape, ids.device)
+        rows, length = ids.shape
+        mask, positions = whole(rows, length, ids.device)
         return Batch(
             kwargs={"input_ids": ids, "attention_mask": mask, "position_ids": positions, "use_cache": False, **kwargs}
         )
