@@ -218,7 +218,8 @@ def _short(graph: Graph, feed: Feed) -> dict[str, Batch]:
     for name, batch in feed.worlds.items():
         if batch.generation is not None:
             count = min(batch.generation.max_new_tokens, last + 1)
-            found[name] = replace(batch, generation=Generation(count, start=batch.generation.start))
+            kwargs = {key: value for key, value in batch.kwargs.items() if key != "attention_mask"}
+            found[name] = replace(batch, kwargs=kwargs, generation=Generation(count, start=batch.generation.start))
     return found
 
 
