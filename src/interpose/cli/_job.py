@@ -18,7 +18,8 @@ from interpose.benchmark import Proof, ProofSettings, prove
 from interpose.cli._progress import bars
 from interpose.cli._result import Found, result_of
 from interpose.cli._resume import Kept
-from interpose.errors import InterposeError, UsageError
+from interpose.cli.base import make_folder
+from interpose.errors import UsageError
 from interpose.loading import load
 from interpose.mediators.edges import Edges
 from interpose.report import Result, write
@@ -104,14 +105,7 @@ def _check(asked: "Locate", out: Path) -> None:
         raise UsageError(f"--batch-size is {asked.batch_size}; write a number of pairs, 1 or more.")
     if asked.draws < ProofSettings().draws:
         raise UsageError(f"--draws is {asked.draws}; write {ProofSettings().draws} or more.")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / ".writable").touch()
-        (out / ".writable").unlink()
-    except OSError as error:
-        raise InterposeError(
-            f"Nothing can be written to {out}: {error.strerror}. Name another folder: --out."
-        ) from error
+    make_folder(out)
 
 
 def result_line(result: Result) -> str:

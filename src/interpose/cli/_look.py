@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from interpose.cli.base import terminal
+from interpose.cli.base import make_folder, terminal
 from interpose.errors import GraphError, InterposeError, TraceError, UsageError
 from interpose.loading import load
 from interpose.report.attention_picture import AttentionPicture, attention
@@ -75,7 +75,7 @@ def look(asked: "Trace") -> Seen:
     """
     _check(asked)
     if asked.lens or asked.attention is not None:
-        _make_folder(asked.out)
+        make_folder(asked.out)
     model = load(asked.model, device=asked.device)
     with _plain_errors():
         if asked.attention is not None:
@@ -146,14 +146,3 @@ def _plain_errors() -> Iterator[None]:
         yield
     except GraphError as error:
         raise InterposeError(str(error).removeprefix(f"{user_line()}: ")) from error
-
-
-def _make_folder(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / ".writable").touch()
-        (out / ".writable").unlink()
-    except OSError as error:
-        raise InterposeError(
-            f"Nothing can be written to {out}: {error.strerror}. Name another folder: --out."
-        ) from error

@@ -29,10 +29,13 @@ standard output and nothing else there: progress goes to standard error.
 
 import json
 import textwrap
+from pathlib import Path
 from typing import Annotated, Any, Protocol
 
 import tyro
 from rich.console import Console
+
+from interpose.errors import InterposeError
 
 Argument = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
 """An argument that must be given, without a flag."""
@@ -74,3 +77,19 @@ def examples(doc: str) -> list[str]:
 def without_examples(doc: str) -> str:
     """A docstring up to its `Examples:`."""
     return doc.partition("\nExamples:\n")[0].strip()
+
+
+def make_folder(out: Path) -> None:
+    """Make the folder that results go to, and see that it can be written to, before anything slow is done.
+
+    Raises:
+        InterposeError: it cannot.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / ".writable").touch()
+        (out / ".writable").unlink()
+    except OSError as error:
+        raise InterposeError(
+            f"Nothing can be written to {out}: {error.strerror}. Name another folder: --out."
+        ) from error

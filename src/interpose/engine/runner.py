@@ -56,7 +56,6 @@ class Runner:
         # What is known to work in place is run with copies; what is found to is run again, unless that would be seen.
         in_place = any(getattr(part, "inplace", False) is True for part in network.modules())
         self._copies = in_place or plan.effects
-        self._keeps_logits = "logits_to_keep" in signature(type(network).forward).parameters
         self._checkpointed = [part for part in network.modules() if hasattr(part, "gradient_checkpointing")]
 
     def run(self, feed: Feed, device: torch.device) -> dict[str, Any]:
@@ -132,6 +131,7 @@ class Runner:
                 f"{world.world.at}: no gradients pass through a generation. Generate first, then trace the text with "
                 "what it gave: model.trace(prompt + t.text)."
             )
+        keeps_logits = "logits_to_keep" in signature(type(self._network).forward).parameters
         continuation = Continuation(batch.generation, kwargs)
 
         def call(step: int, kwargs: dict[str, Any]) -> Any:
@@ -139,7 +139,7 @@ class Runner:
             here = self._pass_at(world, step, frozenset(steps for steps in spans if step in steps))
             if here.plan.stops and not here.plan.sites:
                 return None
-            if step == 0 and self._keeps_logits and not here.plan.reads_logits:
+            if step == 0 and keeps_logits and not here.plan.reads_logits:
                 kwargs = {"logits_to_keep": 1, **kwargs}  # only the last position chooses a token
             output = self._call(here, values, (), kwargs)
             values.end_step(step)

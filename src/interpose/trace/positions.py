@@ -19,12 +19,6 @@ _FROM_END = (
 )
 
 
-def whole(rows: int, length: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """The mask and the positions of prompts of one length, each [row, position]."""
-    ones = torch.ones(rows, length, dtype=torch.long, device=device)
-    return ones, torch.arange(length, device=device).expand(rows, -1).contiguous()
-
-
 @dataclass(frozen=True)
 class Padding:
     """How a world's prompts are padded.

@@ -9,7 +9,6 @@ import torch
 from interpose.errors import TraceError
 from interpose.graph import Batch
 from interpose.trace.lines import user_line
-from interpose.trace.positions import whole
 from interpose.trace.prompts import Tokens
 
 
@@ -151,9 +150,15 @@ def _with_mask(kwargs: dict[str, Any]) -> Batch:
         return Batch(kwargs={"use_cache": False, **kwargs})
     if mask is None and "position_ids" not in kwargs:
         rows, length = ids.shape
-        mask, positions = whole(rows, length, ids.device)
+        mask, positions = _whole(rows, length, ids.device)
         return Batch(
             kwargs={"input_ids": ids, "attention_mask": mask, "position_ids": positions, "use_cache": False, **kwargs}
         )
     made = Batch.of_tokens(ids, torch.ones_like(ids) if mask is None else mask)
     return Batch(kwargs={**made.kwargs, **kwargs})
+
+
+def _whole(rows: int, length: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """The mask and the positions of prompts of one length, each [row, position]."""
+    ones = torch.ones(rows, length, dtype=torch.long, device=device)
+    return ones, torch.arange(length, device=device).expand(rows, -1).contiguous()
