@@ -4,7 +4,7 @@ Queries, keys and values are tapped in front of the stock kernel. Scores and pat
 result is replaced only when one of them is written.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Any, Protocol, runtime_checkable
 
@@ -31,6 +31,21 @@ class Attention(Protocol):
 
     def widen(self, module_copy: torch.nn.Module) -> None:
         """Let this copy, which writes out its attention itself, also take a key and a value for each query head."""
+        ...
+
+    def recording(self) -> Any:
+        """A cache that a pass fills with the keys and values of all its positions."""
+        ...
+
+    def recorded(self, cache: Any) -> Sequence[tuple[Tensor, Tensor]]:
+        """The keys and values that such a cache holds, a pair a layer [batch, head, position, width]."""
+        ...
+
+    def prefixed(self, before: Sequence[tuple[Tensor, Tensor]], length: int) -> Any:
+        """A cache that holds some first positions for a pass over the others.
+
+        Row i of that pass belongs to row i mod batch of what was recorded; the cache keeps nothing of the pass.
+        """
         ...
 
 

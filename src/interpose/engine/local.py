@@ -2,13 +2,18 @@
 
 import difflib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, final
 
 import torch
 
 from interpose.engine.attention import Attention
+from interpose.engine.forecast import in_words
 from interpose.engine.plan import Plan, compile_graph
+from interpose.engine.reach import Reach, Unreachable, reach_of
+from interpose.engine.resumed import Stock
 from interpose.engine.runner import Runner
+from interpose.engine.sweep import Sweep
 from interpose.errors import SiteError
 from interpose.graph.feed import Feed
 from interpose.graph.nodes import Graph
@@ -33,9 +38,11 @@ class LocalBackend:
     ) -> None:
         """Hold the network; nothing is touched."""
         self.network, self.family, self.dims, self.attention = network, family, dims, attention
+        self.tokens = 4096
         self._runners: dict[Graph, Runner] = {}
         # The parts that have weights of their own; which weights they are may change.
-        self._owners = [part for part in network.modules() if part._parameters]
+        self._parts = list(network.modules())
+        self._owners = [part for part in self._parts if part._parameters]
 
     @property
     def device(self) -> torch.device:
@@ -57,17 +64,31 @@ class LocalBackend:
                 if weight is not None:
                     yield weight
 
-    def plan(self, graph: Graph) -> Plan:
-        """The compiled form of a graph; `print` it to see what will run."""
-        return self._runner(graph).plan
+    def plan(self, graph: Graph, feed: Feed | None = None) -> Plan:
+        """The compiled form of a graph; `print` it to see what will run.
+
+        Args:
+            graph: the graph.
+            feed: what it is given; with it, the plan also says what a run costs.
+        """
+        return replace(self._runner(graph).plan, among_others=tuple(self._among_others(graph, feed)))
+
+    def _among_others(self, graph: Graph, feed: Feed | None) -> list[str]:
+        stock = self._stock()
+        if isinstance(stock, str):
+            return [f"runs whole, also among several: {stock}"]
+        try:
+            return in_words(reach_of(graph), stock, feed)
+        except Unreachable as why:
+            return [f"runs whole, also among several: {why}"]
 
     def run_many(self, graphs: Sequence[Graph], feeds: Sequence[Feed]) -> Iterator[dict[str, Any]]:
         """Run each graph with the feed beside it; see `interpose.graph.Backend`."""
-        runner, last = None, None
+        if len(graphs) > 1 and not isinstance(stock := self._stock(), str):
+            yield from Sweep(stock, self._reach, self._alone, self.tokens).run_many(graphs, feeds)
+            return
         for graph, feed in zip(graphs, feeds, strict=True):
-            if runner is None or graph is not last:
-                runner, last = self._runner(graph), graph
-            yield runner.run(feed, self.device)
+            yield self._alone(graph, feed)
 
     def search(self, method: Any, model: Any, pairs: Any, mediators: Any) -> Any:
         """Run a method's own search here, beside the weights."""
@@ -78,6 +99,27 @@ class LocalBackend:
         known = [name for name, _ in self.network.named_modules() if name]
         close = difflib.get_close_matches(path, known, n=3, cutoff=0.5)
         return f"Nearest paths: {', '.join(close)}." if close else "model.network prints its parts."
+
+    def _alone(self, graph: Graph, feed: Feed) -> dict[str, Any]:
+        return self._runner(graph).run(feed, self.device)
+
+    def _stock(self) -> Stock | str:
+        """What runs that share an unchanged run need to know, or why none can share one."""
+        if self.family is None or self.dims is None or self.attention is None:
+            return "the architecture has no table, so it is not known when a module is reached"
+        if not self.family.causal:
+            return "the model is not causal: a change at one position reaches those before it"
+        if self.network.training:
+            return "the network is in training mode"
+        if any(getattr(part, "inplace", False) is True for part in self._parts):
+            return "the network works in place"
+        return Stock(self.network, self.family, self.dims, self.attention, self.device)
+
+    def _reach(self, graph: Graph) -> Reach | None:
+        try:
+            return reach_of(graph)
+        except Unreachable:
+            return None
 
     def _runner(self, graph: Graph) -> Runner:
         found = self._runners.get(graph)

@@ -5,8 +5,17 @@ from collections.abc import Iterable
 
 from interpose.errors import GraphError
 from interpose.graph.arguments import Steps
-from interpose.graph.nodes import Apply, Graph, Log, Op, Read, Save, Skip, Stop, Weight, Write
+from interpose.graph.nodes import Apply, Graph, Log, Node, Op, Read, Save, Skip, Stop, Weight, Write, references
 from interpose.graph.sites import Site
+
+
+def used_by(node: Node) -> tuple[int, ...]:
+    """The distinct nodes that a node uses; found once, since many graphs of a sweep share most of their nodes."""
+    found = node.__dict__.get("_used")
+    if found is None:
+        found = tuple(dict.fromkeys(ref.index for ref in references(node)))
+        object.__setattr__(node, "_used", found)
+    return found
 
 
 def needed_nodes(graph: Graph, depends: list[tuple[int, ...]]) -> set[int]:

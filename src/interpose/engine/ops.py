@@ -120,8 +120,14 @@ def evaluator(node: Node) -> Callable[[Any], Any] | None:
         node: any node.
 
     Returns:
-        a function of the run; None for reads, writes, skips and gradients, which happen elsewhere.
+        a function of the run; None for reads, writes, skips and gradients, which happen elsewhere. Found once.
     """
+    if "_evaluator" not in node.__dict__:
+        object.__setattr__(node, "_evaluator", _evaluator(node))
+    return node.__dict__["_evaluator"]
+
+
+def _evaluator(node: Node) -> Callable[[Any], Any] | None:
     match node:
         case Op():
             function, args = FUNCTIONS[node.name], resolver(node.args)

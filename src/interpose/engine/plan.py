@@ -9,12 +9,21 @@ from collections.abc import Callable, Mapping, Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from interpose.engine.needs import ancestors, detached, named_sites, needed_nodes, steps_of, tainted, world_order
+from interpose.engine.needs import (
+    ancestors,
+    detached,
+    named_sites,
+    needed_nodes,
+    steps_of,
+    tainted,
+    used_by,
+    world_order,
+)
 from interpose.engine.ops import evaluator
 from interpose.engine.world_plan import Where, WorldPlan, world_plan
 from interpose.errors import GraphError
 from interpose.graph.arguments import Steps
-from interpose.graph.nodes import Apply, Gradient, Graph, Log, Read, Save, Skip, Write, references
+from interpose.graph.nodes import Apply, Gradient, Graph, Log, Read, Save, Skip, Write
 from interpose.graph.places import Dims, Place, Table
 from interpose.graph.sites import NEW_TOKENS, Site
 
@@ -39,6 +48,7 @@ class Plan:
         where: where the graph's sites live.
         stepped: the needed nodes that have one value a step of a generation.
         effects: something is said or called while it runs, so that it must not be run twice.
+        among_others: lines that say what a run of it costs among others that share its unchanged run.
     """
 
     graph: Graph
@@ -56,6 +66,7 @@ class Plan:
     where: Where = field(default_factory=lambda: Where({}))
     stepped: dict[int, Steps] = field(default_factory=dict)
     effects: bool = False
+    among_others: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """What will run, in order."""
@@ -69,7 +80,7 @@ class Plan:
                     f" at {steps}:",
                     *str(world_plan(self.graph, world.name, here, self.where, False)).split("\n")[1:],
                 ]
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.among_others])
 
     def at_step(self, world: WorldPlan, step: int) -> WorldPlan:
         """What of a world happens at one step of a generation."""
@@ -99,7 +110,7 @@ def compile_graph(graph: Graph, family: Table | None, dims: Dims | None) -> Plan
         SiteError: the model lacks a site.
         GraphError: worlds wait for each other.
     """
-    depends = [tuple(dict.fromkeys(ref.index for ref in references(node))) for node in graph.nodes]
+    depends = [used_by(node) for node in graph.nodes]
     needed = needed_nodes(graph, depends)
     uses: dict[int, list[int]] = defaultdict(list)
     for index in sorted(needed):

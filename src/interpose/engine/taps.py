@@ -1,23 +1,58 @@
 """From a world's plan to a view of the network: what stands around the forward of each tapped module."""
 
 import inspect
-from collections.abc import Callable
-from typing import Any, final
+from collections.abc import Callable, Mapping, Set
+from typing import Any, Protocol, final, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from interpose.engine.attention import Attention, Tap, tapped
+from interpose.engine.attention import Attention, Tap as AttentionTap, tapped
 from interpose.engine.inline import InlineTap
 from interpose.engine.lenses import lens
 from interpose.engine.view import Around, Change, Forward, View
-from interpose.engine.world import World
-from interpose.engine.world_plan import Anchor, WorldPlan
+from interpose.engine.world_plan import Anchor, LeftOut, Tap, WorldPlan
 from interpose.errors import RunError
+from interpose.graph.places import Place
 
 
 class Finished(BaseException):
     """Raised inside a forward pass when nothing after this point is wanted; never leaves the engine."""
+
+
+@runtime_checkable
+class Passing(Protocol):
+    """One call of the network, as a view sees it."""
+
+    @property
+    def done(self) -> bool:
+        """Nothing later is wanted."""
+        ...
+
+    @property
+    def split(self) -> Set[int | None]:
+        """The layers where a write gave each query head its own key or value."""
+        ...
+
+    def reach(self, anchor: int, taps: tuple[Tap, ...], captures: tuple[tuple[Place, Any], ...], raw: Any) -> Any:
+        """A tapped side of a module was reached; gives what goes on from here in place of `raw`."""
+        ...
+
+    def reach_one(self, anchor: int, tap: Tap, raw: Any) -> Any:
+        """As `reach`, where the side has one site, and nothing else needs what is there."""
+        ...
+
+    def apply(self, tap: Tap, raw: Any) -> Any:
+        """Do what is done at one site; gives what goes on in place of `raw`, which is `raw` where nothing changed."""
+        ...
+
+    def changes(self, tap: Tap) -> bool:
+        """Whether a site is written, or differentiated by."""
+        ...
+
+    def skipped(self, module: LeftOut) -> Any:
+        """What stands for the result of a module that is not run."""
+        ...
 
 
 @final
@@ -32,11 +67,19 @@ class TappedView:
         network: the network; it is not changed.
         plan: what happens in the world.
         attention: how the network's library lets attention be tapped, or None.
+        around: for modules by path, what else stands around their forward, outside of all that the plan says.
     """
 
-    def __init__(self, network: torch.nn.Module, plan: WorldPlan, attention: Attention | None) -> None:
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        plan: WorldPlan,
+        attention: Attention | None,
+        around: Mapping[str, Around] | None = None,
+    ) -> None:
         """Make the view."""
-        self.world: World | None = None
+        self._around = around or {}
+        self.world: Passing | None = None
         self._plan, self._attention = plan, attention
         sides: dict[str, list[str]] = {}
         for module, side in dict.fromkeys([*plan.taps, *plan.captures]):
@@ -45,7 +88,7 @@ class TappedView:
         self.anchors = len(self._numbers)
         self._inline = any(side == "inline" for _, side in self._numbers)
         self._paused = False
-        sides |= {path: [] for path in plan.skips if path not in sides}
+        sides |= {path: [] for path in (*plan.skips, *self._around) if path not in sides}
         changes = {path: self._change(network.get_submodule(path), path, found) for path, found in sides.items()}
         self._view = View(network, changes)
 
@@ -53,7 +96,7 @@ class TappedView:
         """Whether it still shows the network as it is."""
         return self._view.fresh()
 
-    def call(self, world: World, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def call(self, world: Passing, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the network for a world.
 
         Args:
@@ -77,6 +120,7 @@ class TappedView:
         around = [self._left_out(path)] if path in self._plan.skips else []
         around += [self._around_inline(path)] if self._plan.taps.get((path, "inline")) else []
         around += [self._around_input(module, path, before)] if before else []
+        around += [self._around[path]] if path in self._around else []
         return Change(
             prepare=self._preparation(path, sides),
             inside=_around_one_another(around),
@@ -166,7 +210,7 @@ class TappedView:
         at, needs_scores = self._attention_tap((path, "attention"))
         self._attention.install(copy, tapped(at, needs_scores))
 
-    def _attention_tap(self, anchor: Anchor) -> tuple[Tap, bool]:
+    def _attention_tap(self, anchor: Anchor) -> tuple[AttentionTap, bool]:
         """The tap of an attention block, and whether scores or pattern are wanted there."""
         taps: dict[str, list[Any]] = {}
         for tap in self._plan.taps[anchor]:

@@ -75,6 +75,11 @@ class Place:
 class Table(Protocol):
     """What the engine needs to know of an architecture."""
 
+    @property
+    def causal(self) -> bool:
+        """Whether a position changes nothing at those before it, and nothing else feeds the layers."""
+        ...
+
     def place(self, site: Site, dims: Dims) -> Place:
         """Where a standard site lives; raises SiteError where the model has none."""
         ...

@@ -5,13 +5,14 @@ not asked to use it. The shared config is never written: the copy is given a con
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Any, final
 
 import torch
 
 from interpose.errors import SiteError
+from interpose.loading import prefixes
 
 _ENTRY = "interpose"
 _SLOT = "_interpose_attention"
@@ -48,6 +49,18 @@ class TransformersAttention:
         """
         if any(kind.__name__ == "FalconAttention" for kind in type(module_copy).__mro__):
             _widen_falcon(module_copy)
+
+    def recording(self) -> Any:
+        """A cache that a pass fills with the keys and values of all its positions."""
+        return prefixes.recording()
+
+    def recorded(self, cache: Any) -> Sequence[tuple[torch.Tensor, torch.Tensor]]:
+        """The keys and values that such a cache holds, a pair a layer [batch, head, position, width]."""
+        return prefixes.recorded(cache)
+
+    def prefixed(self, before: Sequence[tuple[torch.Tensor, torch.Tensor]], length: int) -> Any:
+        """A cache that holds some first positions for a pass over the others; see `interpose.loading.prefixes`."""
+        return prefixes.prefixed(before, length)
 
 
 def _widen_falcon(module: Any) -> None:

@@ -6,7 +6,6 @@ Source: Vig et al. 2020, https://arxiv.org/abs/2004.12265; Wang et al. 2022, htt
 the exact effect of each unit by itself; `EAP` is its first-order guess for edges.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import final
 
@@ -14,11 +13,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interpose.mediators.base import Mediator, PlaceMediator, Unit, sites_of
+from interpose.mediators.base import Mediator, PlaceMediator, Unit
 from interpose.mediators.edges import Edges
 from interpose.methods.base import Method
-from interpose.search.behaviour import behaviour, feed_of, logit_difference
 from interpose.search.edge_patching import EdgePatching
+from interpose.search.place_patching import patch_each
 from interpose.search.progress import track
 from interpose.tasks.base import Pairs
 from interpose.trace import Model
@@ -47,38 +46,21 @@ class ActivationPatching(Method):
         raise self.refuse(mediators, "It patches places (Heads(), Streams(), ...) and Edges().")
 
     def _places(self, model: Model, pairs: Pairs, places: tuple[Unit, ...]) -> Float[Tensor, " units"]:
-        clean = behaviour(model, pairs, self.batch_size)["clean"].double().cpu().sum()
-        total = torch.zeros(len(places), dtype=torch.float64)
+        total = torch.zeros(1 + len(places), dtype=torch.float64)
         parts = list(pairs.batches(self.batch_size))
-        runs = (run for part in parts for run in enumerate(self._patched(model, part, places)))
-        for unit, patched in track(runs, len(parts) * len(places), "patching units"):
+        runs = (run for part in parts for run in enumerate(patch_each(model, part, places)))
+        for unit, patched in track(runs, len(parts) * len(total), "patching units"):
             total[unit] += float(patched.double().sum())
-        return ((clean - total) / len(pairs)).float()
-
-    def _patched(self, model: Model, part: Pairs, places: tuple[Unit, ...]) -> Iterator[Tensor]:
-        """The behaviour on each pair of a batch, with each unit patched in turn."""
-        with model.trace(run=False) as t, t.world("corrupt", part.corrupt_batch()):
-            for site in sites_of(places):
-                model.site(site.name).save(site.name)
-        corrupt = next(model.backend.run_many([t.graph], [t.feed]))
-        graphs, feeds = [], []
-        for unit in places:
-            with model.trace(run=False) as t:
-                value = t.input("value", corrupt[unit.site.name][unit.index()])
-                with t.world("clean", part.clean_batch()):
-                    model.site(unit.site.name)[unit.index()] = value
-                    logit_difference(model, t, part).save("m")
-            graphs.append(t.graph)
-            feeds.append(feed_of(t.feed, part, {}))
-        for run in model.backend.run_many(graphs, feeds):
-            yield run["m"]
+        return ((total[0] - total[1:]) / len(pairs)).float()
 
     def _edges(self, model: Model, pairs: Pairs, mediators: Edges) -> Float[Tensor, " units"]:
         patching = EdgePatching(model, pairs, mediators, self.batch_size)
         count = patching.graph.n_edges
         whole = next(patching(torch.ones(1, count, dtype=torch.bool))).double().mean()
         runs = (run for edges in torch.arange(count).split(_SWEEP) for run in patching(_all_but_one(edges, count)))
-        return torch.stack([whole - run.double().mean() for run in track(runs, count, "cutting edges")]).float()
+        return torch.stack(
+            [whole - run.double().mean() for run in track(runs, count, "cutting edges", patching.batches)]
+        ).float()
 
 
 def _all_but_one(edges: Int[Tensor, " circuits"], count: int) -> Bool[Tensor, "circuits edges"]:

@@ -155,6 +155,11 @@ class Family:
         rows, columns = (patch, patch) if isinstance(patch, int) else patch
         return (height // rows) * (width // columns) + self.extra_positions
 
+    @property
+    def causal(self) -> bool:
+        """Whether a position changes nothing at those before it, and nothing else feeds the layers."""
+        return self.head == "causal-lm" and self.encoder is None
+
     def given_as(self, site: Site) -> str:
         """What the names of the network's arguments begin with that hold the tokens of a site: empty, or `decoder_`."""
         return "" if self.encoder is None or site.in_encoder or site.part else "decoder_"

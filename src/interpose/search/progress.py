@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TypeVar
 
+from interpose.graph.progress import counting
+
 Watcher = Callable[[str, int, int], None]
 """Told what is being done, how many steps are done and how many there are."""
 
@@ -23,12 +25,40 @@ def watching(watcher: Watcher) -> Iterator[None]:
         _watcher.reset(token)
 
 
-def track(items: Iterable[T], total: int, what: str) -> Iterator[T]:
-    """The items, one by one, telling the watcher after each."""
+def track(items: Iterable[T], total: int, what: str, runs_each: int = 1) -> Iterator[T]:
+    """The items, one by one, telling the watcher after each, and while a backend does the runs of many at once.
+
+    Args:
+        items: the items.
+        total: how many there are.
+        what: what is being done.
+        runs_each: how many runs an item takes.
+    """
     tell = _watcher.get()
-    if tell is not None:
-        tell(what, 0, total)
-    for done, item in enumerate(items, 1):
+    if tell is None:
+        yield from items
+        return
+    done = runs = said = 0
+
+    def say(now: int) -> None:
+        nonlocal said
+        if now > said:
+            said = now
+            tell(what, min(now, total), total)
+
+    def count(more: int) -> None:
+        nonlocal runs
+        runs += more
+        say(runs // runs_each)
+
+    tell(what, 0, total)
+    iterator = iter(items)
+    while True:
+        try:
+            with counting(count):
+                item = next(iterator)
+        except StopIteration:
+            return
         yield item
-        if tell is not None:
-            tell(what, done, total)
+        done += 1
+        say(done)

@@ -52,10 +52,10 @@ class EditedBackend:
         """A sentence naming the modules whose paths are closest to `path`."""
         return self.inner.nearest(path)
 
-    def plan(self, graph: Graph) -> Any:
+    def plan(self, graph: Graph, feed: Feed | None = None) -> Any:
         """The compiled form of a graph with the edit in front; `print` it to see what will run."""
         stepped: list[Any] = [node for node in graph.nodes if _of_generation(node)]
-        return self.inner.plan(self._with_edit(graph, frozenset(node.world for node in stepped)).graph)
+        return self.inner.plan(self._with_edit(graph, frozenset(node.world for node in stepped)).graph, feed)
 
     def run_many(self, graphs: Sequence[Graph], feeds: Sequence[Feed]) -> Iterator[dict[str, Any]]:
         """Run each graph on the edited model; see `interpose.graph.Backend`."""

@@ -10,7 +10,7 @@ import torch
 
 from interpose.engine import Attention, LocalBackend
 from interpose.errors import SiteError, TraceError
-from interpose.graph import Batch, Graph, Site
+from interpose.graph import Batch, Feed, Graph, Site
 from interpose.graph.sites import standard
 from interpose.models import Dims, Family, find
 from interpose.trace.access import Encoder, Layers, Part, other_name, site_of_model
@@ -188,9 +188,9 @@ class Model:
         """What a world is given, from prompts, messages, token ids or the module's own arguments."""
         return world_batch(self, inputs, kwargs)
 
-    def plan(self, graph: Graph) -> Any:
-        """What will run for a graph; print it."""
-        return self.backend.plan(graph)
+    def plan(self, graph: Graph, feed: Feed | None = None) -> Any:
+        """What will run for a graph, and, given what it is run with, what that costs; print it."""
+        return self.backend.plan(graph, feed)
 
     def module(self, path: str) -> Module:
         """Any module of the network as a place: `.output`, `.input`, `.inputs`, `.call(i).output`.

@@ -1,0 +1,132 @@
+"""The unchanged run of some prompts, kept: what runs that differ from it later on begin with."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, final
+
+from torch import Tensor
+
+from interpose.engine.reach import order_of
+from interpose.engine.resumed import Stock, plan_of, repeats, run
+from interpose.engine.structures import moved
+from interpose.engine.world_plan import WorldPlan
+from interpose.graph.feed import Batch
+from interpose.graph.sites import Site
+
+_TAKEN = frozenset(["input_ids", "attention_mask", "position_ids", "use_cache"])
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """What a network is given, where a run may begin in the middle of it.
+
+    Attributes:
+        kwargs: token ids, mask and positions, each [batch, position], and what is switched off.
+        rows: how many prompts.
+        length: how many positions.
+        padding: how many positions of padding the most padded prompt begins with.
+        key: equal for the same prompts.
+    """
+
+    kwargs: Mapping[str, Any]
+    rows: int
+    length: int
+    padding: int
+    key: Any = field(repr=False)
+
+    @classmethod
+    def of(cls, batch: Batch) -> "Prompts | str":
+        """The prompts of a batch, or why no run can begin in the middle of them."""
+        kwargs = batch.kwargs
+        odd = [name for name, value in kwargs.items() if name not in _TAKEN and value is not False]
+        if batch.generation is not None:
+            return "a generation runs step by step"
+        if batch.args or odd:
+            return f"the network is given more than token ids, a mask and positions: {', '.join(odd) or 'by position'}"
+        given = {name: value for name, value in kwargs.items() if isinstance(value, Tensor)}
+        ids, mask = given.get("input_ids"), given.get("attention_mask")
+        if ids is None or ids.ndim != 2 or any(value.shape != ids.shape for value in given.values()):
+            return "token ids, mask and positions are not all of one shape [batch, position]"
+        if kwargs.get("use_cache"):
+            return "the network is told to return its cache"
+        padding = 0 if mask is None else int((mask.cumsum(-1) == 0).sum(-1).max())
+        key = tuple((name, tuple(value.shape), value.cpu().numpy().tobytes()) for name, value in given.items())
+        rows, length = ids.shape
+        return cls(kwargs, rows, length, padding, key)
+
+    def behind(self, position: int, times: int) -> dict[str, Any]:
+        """What the network is given for the positions from one on, each prompt some times over."""
+        cut = {name: value for name, value in self.kwargs.items() if name in ("input_ids", "position_ids")}
+        given = {**self.kwargs, **{name: value[:, position:] for name, value in cut.items()}}
+        if times == 1:
+            return given
+        return {name: value.repeat(times, 1) if isinstance(value, Tensor) else value for name, value in given.items()}
+
+
+@final
+class Base:
+    """One unchanged run.
+
+    Attributes:
+        prompts: what the network was given, on its device.
+        sites: what was found at sites.
+        streams: what each layer was given [batch, position, width].
+        keys: each layer's keys and values; empty if they were not kept.
+        in_place: the network changes what is found at sites, so that it is copied.
+        staggers: what layers are given beside the stream can be given for any number of rows.
+
+    Args:
+        stock: the network.
+        prompts: what it is given.
+        sites: the sites to be kept.
+        last_logits: how many last positions of the logits are wanted; None for all.
+        resumes: runs will begin in the middle of this one, so keep streams, keys and values.
+    """
+
+    def __init__(
+        self,
+        stock: Stock,
+        prompts: Prompts,
+        sites: set[Site],
+        last_logits: int | None,
+        resumes: bool,
+    ) -> None:
+        """Run it."""
+        self.prompts = Prompts(
+            moved(dict(prompts.kwargs), stock.device), prompts.rows, prompts.length, prompts.padding, prompts.key
+        )
+        self.sites: dict[Site, Tensor] = {}
+        self.streams: list[Tensor] = []
+        self.staggers, self._resumes = True, resumes
+        self.keys: tuple[tuple[Tensor, Tensor], ...] = ()
+        kwargs = {**self.prompts.kwargs, **stock.last_logits(last_logits)}
+        plan = plan_of(stock, dict.fromkeys(sorted(sites, key=order_of), False))
+        self.in_place = False
+        self._run(stock, plan, kwargs)
+        self.in_place = any(value._version != version for value, version in self._seen)
+        if self.in_place:
+            self._run(stock, plan, kwargs)
+
+    def _run(self, stock: Stock, plan: WorldPlan, kwargs: dict[str, Any]) -> None:
+        self.sites, self.streams, self._seen = {}, [], list[tuple[Tensor, int]]()
+        cache = stock.attention.recording() if self._resumes else None
+        given = {**kwargs, "use_cache": True, "past_key_values": cache} if self._resumes else kwargs
+        run(stock, plan, self._keep, self, given, whole=self._resumes)
+        self.keys = tuple(stock.attention.recorded(cache)) if self._resumes else ()
+
+    def _keep(self, site: Site, value: Tensor) -> Tensor:
+        self.sites[site] = value.clone() if self.in_place else value
+        self._seen.append((value, value._version))
+        return value
+
+    def at(self, layer: int, hidden: Tensor) -> Tensor:  # noqa: ARG002
+        """Keep what a layer is given; see `interpose.engine.resumed.Joining`."""
+        if self._resumes:
+            self.streams.append(hidden.clone() if self.in_place else hidden)
+            self._seen.append((hidden, hidden._version))
+        return hidden
+
+    def beside(self, layer: int, values: tuple[Any, ...]) -> tuple[Any, ...]:  # noqa: ARG002
+        """Note whether what else a layer is given is the same again for more rows."""
+        self.staggers = self.staggers and repeats(values, self.prompts.rows)
+        return values

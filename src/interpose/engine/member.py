@@ -1,0 +1,313 @@
+"""One run among those that share a pass: what it writes into its rows, and what it reads there."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from interpose.engine.base import Base
+from interpose.engine.needs import used_by
+from interpose.engine.reach import Reach, first_layer, order_of, position_axis
+from interpose.engine.resumed import Stock
+from interpose.graph.feed import Feed
+from interpose.graph.nodes import Read, Write
+from interpose.graph.sites import Site
+
+
+class Misfit(Exception):
+    """Something that the run by itself should complain of, in its own words."""
+
+
+@final
+class Making:
+    """Values of a graph's nodes, made when they are asked for.
+
+    Args:
+        reach: the graph.
+        tensors: what its inputs and constants are.
+        stock: the network, for weights and calls of its modules.
+        known: the values of nodes that have been made.
+        left: how often each node is still used; one that is not used again is dropped. None to keep all.
+    """
+
+    def __init__(
+        self,
+        reach: Reach,
+        tensors: Mapping[str, Any],
+        stock: Stock,
+        known: dict[int, Any],
+        left: Counter[int] | None = None,
+    ) -> None:
+        """Make nothing yet."""
+        self.known, self.saved = known, dict[str, Any]()
+        self._reach, self._tensors, self._stock = reach, tensors, stock
+        self._left, self._gone = left, set[int]()
+
+    def make(self, indices: Iterable[int]) -> None:
+        """Make nodes, in order, that have not been made."""
+        for index in indices:
+            if index in self.known or index in self._gone:
+                continue
+            evaluate = self._reach.evaluators[index]
+            if evaluate is None:
+                raise Misfit("a value is made later in the same pass")
+            self.known[index] = evaluate(self)
+            self.drop(index)
+
+    def drop(self, index: int) -> None:
+        """Drop what a node has used and nothing else will."""
+        if self._left is None:
+            return
+        for used in used_by(self._reach.graph.nodes[index]):
+            self._left[used] -= 1
+            if self._left[used] <= 0:
+                self.known.pop(used, None)
+                self._gone.add(used)
+
+    def get(self, index: int) -> Any:
+        """The value of a node that has been made."""
+        return self.known[index]
+
+    def save(self, name: str, index: int) -> None:
+        """Keep a value under a name."""
+        self.saved[name] = self.known[index]
+
+    def call(self, path: str, args: tuple[Any, ...]) -> Any:
+        """Apply one of the network's own modules."""
+        return self._stock.network.get_submodule(path)(*args)
+
+    def weight(self, path: str) -> Tensor:
+        """A parameter or buffer of the network."""
+        owner, _, name = path.rpartition(".")
+        found = getattr(self._stock.network.get_submodule(owner), name, None)
+        if not isinstance(found, Tensor):
+            raise Misfit(f"no weight at {path}")
+        return found
+
+    def given(self, name: str) -> Any:
+        """A tensor of the feed, on the model's device."""
+        if name not in self._tensors:
+            raise Misfit(f"no tensor named {name}")
+        value = self._tensors[name]
+        return value.to(self._stock.device) if isinstance(value, Tensor) else value
+
+
+@final
+class Member:
+    """One run among several.
+
+    Attributes:
+        number: which of all runs.
+        feed: what it is given.
+        reach: how far its changes reach.
+        bases: the unchanged run of each of its worlds.
+        stock: the network.
+        start: the first layer that it needs.
+        steps: what it does at the sites that its pass reaches.
+        since: the first position at which it may differ from the unchanged run; None where it does not differ.
+        found: what it has read so far, by node, as its tail wants it.
+
+    Args:
+        number: which of all runs.
+        reach: how far its changes reach.
+        feed: what it is given.
+        bases: the unchanged run of each of its worlds.
+        stock: the network.
+    """
+
+    def __init__(self, number: int, reach: Reach, feed: Feed, bases: Mapping[str, Base], stock: Stock) -> None:
+        """Find where it may differ from the unchanged run, as far as the graph tells."""
+        self.number, self.feed, self.reach, self.bases = number, feed, reach, bases
+        self.base = bases[reach.world]
+        self.stock, self._layers = stock, stock.dims.layers
+        self._seen: list[tuple[Tensor, int]] = []
+        self.since: int | None = None
+        self.start = 0
+        self.steps = dict(reach.steps)
+        self._entry: Site | None = None
+        self.found: dict[int, Tensor] = {}
+        self._from = 0
+
+    # Where it differs.
+
+    def differences(self) -> list[tuple[Site, Tensor]]:
+        """For each site that is written with a value known before: where it differs from what was there.
+
+        A tensor of truth values, by position; or a single one where a position is all that is written.
+        """
+        making, found = self._making(), []
+        for site, steps in self.reach.steps.items():
+            writes = [(index, write) for index, write in steps if write is not None]
+            if writes and all(index in self.reach.known for index, _ in writes):
+                found.append((site, self._difference(making, site, *writes[-1])))
+        return found
+
+    def settle(self, differences: list[tuple[Site, list[bool]]]) -> None:
+        """Take note of where it differs, and begin there."""
+        length = self.base.prompts.length
+        positions, sites = [], []
+        for index, raw in self.reach.since.items():
+            if index in self.reach.known:
+                continue
+            node = self.reach.graph.nodes[index]
+            assert isinstance(node, Write)
+            sites.append(node.site)
+            starts = [_from_start(position, length) for position in (raw if raw is not None else (0,))]
+            positions.append(min(starts, default=0))
+        for site, where in differences:
+            if any(where):
+                sites.append(site)
+                positions.append(where.index(True) if len(where) > 1 else 0)
+        if sites:
+            self.since = min(positions)
+            self._begin_at(min(sites, key=order_of))
+
+    def _begin_at(self, site: Site) -> None:
+        """Begin with the layer of a site, or, where it is a layer's output, with the next one."""
+        self.start = min(first_layer(site), self._layers - 1)
+        if site.layer is not None and site.local == "output" and site.layer + 1 < self._layers:
+            self.start, self._entry = self.start + 1, site
+        kept = {other: first_layer(other) >= self.start for other in self.reach.steps}
+        self.steps = {other: steps for other, steps in self.reach.steps.items() if kept[other]}
+
+    def entry(self, layer: int, stream: Tensor) -> Tensor:  # noqa: ARG002
+        """What this run's rows are when they join, given what the layer was given in the unchanged run."""
+        return stream if self._entry is None else self.happen(self._entry, stream)
+
+    @property
+    def last_logits(self) -> int | None:
+        """How many last positions of the logits it reads; None for all."""
+        return last_logits(self.reach)
+
+    def _difference(self, making: Making, site: Site, index: int, write: Write) -> Tensor:
+        making.make(self.reach.rests[index])
+        before, after = self.base.sites[site], making.get(write.value.index)
+        after = _fitting(after, before.dtype, before.shape)
+        axis = position_axis(site)
+        if after.shape != before.shape or axis is None:
+            return torch.ones(1, dtype=torch.bool, device=before.device)
+        differs = after != before
+        others = [number for number in range(differs.ndim) if number != axis]
+        return differs.any(others[0]) if len(others) == 1 else differs.movedim(axis, 0).flatten(1).any(1)
+
+    # What happens in the pass.
+
+    def begin(self, position: int) -> None:
+        """A pass begins, whose rows are the positions from one on."""
+        self._from, self.found, self._seen = position, {}, []
+        self._values = self._making(self._uses())
+        for site, steps in self.reach.steps.items():
+            if site not in self.steps and site != self._entry:
+                # Nothing differs there yet, whatever is written.
+                self._values.known |= {index: self.base.sites[site] for index, write in steps if write is None}
+
+    def happen(self, site: Site, value: Tensor) -> Tensor:
+        """What happens at a site.
+
+        Args:
+            site: the site.
+            value: what is there in this run's rows, for the positions of the pass.
+
+        Returns:
+            what goes on in its place; the same object where nothing is written.
+        """
+        for index, write in self.reach.steps.get(site, ()):
+            if write is None:
+                self._read(index, site, value)
+            else:
+                value = self._written(site, index, write, value)
+        return value
+
+    def wanted(self) -> dict[int, Tensor]:
+        """All that the tail wants: what was read in the pass, or in the unchanged runs."""
+        if any(value._version != version for value, version in self._seen):
+            raise Misfit("the network changes tensors in place")
+        nodes, found = self.reach.graph.nodes, {}
+        for index in self.reach.tail.reads:
+            read = nodes[index]
+            assert isinstance(read, Read)
+            found[index] = self.found[index] if index in self.found else self.bases[read.world].sites[read.site]
+        return found
+
+    def _read(self, index: int, site: Site, value: Tensor) -> None:
+        value = value.clone() if self.base.in_place else value
+        self._seen.append((value, value._version))
+        depth, axis = self.reach.depth.get(index), position_axis(site)
+        if depth is None or axis is None or depth > value.shape[axis]:
+            value = self._whole(site, value)
+        if index in self.reach.tail.reads:
+            self.found[index] = value
+        self._values.known[index] = value
+
+    def _written(self, site: Site, index: int, write: Write, value: Tensor) -> Tensor:
+        self._values.make(self.reach.rests[index])
+        made = self._values.get(write.value.index)
+        self._values.drop(index)
+        axis, shape = position_axis(site), list(value.shape)
+        narrow = axis is not None and self._from and shape[axis] != self.base.prompts.length
+        if narrow and axis is not None:
+            shape[axis] = self.base.prompts.length
+        made = _fitting(made, value.dtype, torch.Size(shape))
+        return made.narrow(axis, self._from, shape[axis] - self._from) if narrow and axis is not None else made
+
+    def _whole(self, site: Site, value: Tensor) -> Tensor:
+        axis = position_axis(site)
+        if axis is None or not self._from or value.shape[axis] == self.base.prompts.length:
+            return value
+        before = self.base.sites[site].narrow(axis, 0, self._from)
+        if before.shape[1:axis] != value.shape[1:axis] or before.shape[axis + 1 :] != value.shape[axis + 1 :]:
+            raise Misfit("a value changed its shape")
+        return torch.cat([before, value], axis)
+
+    # How values are made.
+
+    def _making(self, left: Counter[int] | None = None) -> Making:
+        known: dict[int, Any] = {}
+        for world, indices in self.reach.unreached.items():
+            for index in indices:
+                node = self.reach.graph.nodes[index]
+                assert isinstance(node, Read)
+                known[index] = self.bases[world].sites[node.site]
+        return Making(self.reach, self.feed.tensors, self.stock, known, left)
+
+    def _uses(self) -> Counter[int]:
+        """How often each node is used on the way to a write."""
+        heads = {index for rest in self.reach.rests.values() for index in rest} | set(self.reach.rests)
+        nodes = self.reach.graph.nodes
+        return Counter(used for index in heads for used in used_by(nodes[index]))
+
+
+def last_logits(reach: Reach) -> int | None:
+    """How many last positions of the logits a graph reads; None for all, 1 where it reads none."""
+    nodes = reach.graph.nodes
+    if any(site.name == "logits" and any(write for _, write in steps) for site, steps in reach.steps.items()):
+        return None
+    reads = [i for i in reach.tail.reads if nodes[i].site.name == "logits"]  # type: ignore[attr-defined]
+    heads = [i for rest in reach.rests.values() for i in rest if isinstance(nodes[i], Read)]
+    if any(nodes[i].site.name == "logits" for i in heads):  # type: ignore[attr-defined]
+        return None
+    depths = [reach.depth.get(i) for i in reads]
+    return None if None in depths else max([1, *[depth or 1 for depth in depths]])
+
+
+def _from_start(position: int, length: int) -> int:
+    return max(0, position + length if position < 0 else min(position, length))
+
+
+def _fitting(value: Any, dtype: torch.dtype, shape: torch.Size) -> Tensor:
+    """A value as a site of some shape takes it; keys and values may have one head a query head."""
+    if not isinstance(value, Tensor):
+        raise Misfit("what is written is no tensor")
+    value = value.to(dtype)
+    if value.shape == shape:
+        return value
+    if value.ndim == len(shape) and sum(a != b for a, b in zip(value.shape, shape, strict=True)) == 1:
+        axis = next(n for n, (a, b) in enumerate(zip(value.shape, shape, strict=True)) if a != b)
+        if value.shape[axis] > shape[axis] > 1 and axis in (1, 2):
+            return value
+    try:
+        return value.expand(shape)
+    except RuntimeError as error:
+        raise Misfit(str(error)) from None
