@@ -141,18 +141,19 @@ class Member:
         for site, steps in self.reach.steps.items():
             writes = [(index, write) for index, write in steps if write is not None]
             if writes and all(index in self.reach.known for index, _ in writes):
-                found.append((site, self._difference(making, site, *writes[-1])))
+                told = self._difference(making, site, *writes[-1])
+                found += [] if told is None else [(site, told)]
         return found
 
     def settle(self, differences: list[tuple[Site, list[bool]]]) -> None:
         """Take note of where it differs, and begin there."""
-        length = self.base.prompts.length
+        length, told = self.base.prompts.length, {site for site, _ in differences}
         positions, sites = [], []
         for index, raw in self.reach.since.items():
-            if index in self.reach.known:
-                continue
             node = self.reach.graph.nodes[index]
             assert isinstance(node, Write)
+            if node.site in told:
+                continue
             sites.append(node.site)
             starts = [_from_start(position, length) for position in (raw if raw is not None else (0,))]
             positions.append(min(starts, default=0))
@@ -181,13 +182,13 @@ class Member:
         """How many last positions of the logits it reads; None for all."""
         return last_logits(self.reach)
 
-    def _difference(self, making: Making, site: Site, index: int, write: Write) -> Tensor:
+    def _difference(self, making: Making, site: Site, index: int, write: Write) -> Tensor | None:
         making.make(self.reach.rests[index])
         before, after = self.base.sites[site], making.get(write.value.index)
         after = _fitting(after, before.dtype, before.shape)
         axis = position_axis(site)
         if after.shape != before.shape or axis is None:
-            return torch.ones(1, dtype=torch.bool, device=before.device)
+            return None
         differs = after != before
         others = [number for number in range(differs.ndim) if number != axis]
         return differs.any(others[0]) if len(others) == 1 else differs.movedim(axis, 0).flatten(1).any(1)
