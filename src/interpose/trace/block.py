@@ -75,7 +75,7 @@ class Trace:
         if kind is not None:
             return
         self.graph = Graph.recorded(tuple(self.worlds.all.values()), tuple(self.recorder.nodes))
-        self.feed = Feed(dict(self.worlds.batches), dict(self.recorder.constants))
+        self.feed = Feed(dict(self.worlds.batches), dict(self.recorder.constants), self.graph)
         if self._run:
             self.saved = next(iter(self.model.backend.run_many([self.graph], [self.feed])))
             for name, proxy in self._saves.items():
