@@ -253,3 +253,10 @@ def test_a_list_of_steps_given_to_torch_says_what_to_write(model: ip.Model, ids:
     assert torch.stack([*streams]).shape == (3, 2, 24)
     with pytest.raises(TraceError, match=r"this is a list, no tensor; take an element of it, or .*torch\.stack"):
         streams + 1
+
+
+def test_a_value_is_brought_to_the_cpu_in_the_block(model: ip.Model, ids: torch.Tensor) -> None:
+    with model.trace(ids):
+        here, there = model.layers[1].output.save(), model.layers[1].output.detach().cpu().save()
+    assert torch.equal(here, there)
+    assert there.device.type == "cpu"
