@@ -6,6 +6,8 @@ The numbers are those of the issues where the complaint was made: of nnsight, Tr
 import gc
 import inspect
 import io
+import json
+import math
 import re
 import runpy
 import subprocess
@@ -21,6 +23,7 @@ import pytest
 import torch
 
 import interpose as ip
+from interpose import wire
 from interpose.errors import InterposeError, RunError, ShapeError, SiteError, TraceError
 
 SOURCE = Path(str(ip.__file__)).parent
@@ -289,6 +292,69 @@ def test_three_threads_use_one_model(family: Callable[[str], ip.Model]) -> None:
             wanted = model.logits.save()
         assert len(logits) == 10
         assert all(torch.equal(each, wanted) for each in logits)
+
+
+def test_places_at_a_step_are_named_in_any_order_and_are_of_that_step(family: Callable[[str], ip.Model]) -> None:
+    """nnsight #718, pyvene #193, TransformerLens #889: against the model's order, a read is silently of the next step.
+
+    And steps and their cache are another thing than the same tokens given at once.
+    """
+    model = family("llama")
+    with model.generate(IDS, max_new_tokens=4, stop=()) as t, t.steps(1, 3):
+        model.layers[0].attn.output[:, -1] *= 2  # also of the step alone
+        late, early = model.layers[1].output[:, -1].save(), model.layers[0].output[:, -1].save()
+    with model.trace(torch.cat([IDS, t.tokens], 1)):
+        model.layers[0].attn.output[:, 5:7] *= 2
+        streams = model.layers[0].output.save(), model.layers[1].output.save()
+    assert [len(early), len(late)] == [2, 2]
+    for step in (1, 2):
+        for found, stream in zip((early, late), streams, strict=True):
+            assert torch.allclose(found[step - 1], stream[:, 4 + step], atol=1e-4)
+
+
+def test_shapes_are_known_in_a_block_of_any_module(net: ip.Model) -> None:
+    """nnsight (seen in 0.8.1): `scan`, which tells shapes, is there for language models only."""
+    ran: list[bool] = []
+    net.network[1].register_forward_hook(lambda *_: ran.append(True))
+    with net.trace(X):
+        shape, count = tuple(net.module("1").output.shape), net.output.shape[-1]
+        before = len(ran)
+        net.module("1").output = torch.ones(shape)
+        output = net.output.save()
+    assert (shape, count) == ((3, 8), 2)
+    assert before <= 2  # once without data for each; no number was computed
+    assert torch.equal(output, net.network[2](torch.ones(3, 8)))
+
+
+def test_an_intervention_travels_as_data_and_not_as_source_or_a_pickle(family: Callable[[str], ip.Model]) -> None:
+    """nnsight #570, #572, #573, #601, #619, #161, #700, nnterp #48: versions of Python and of the tool must agree.
+
+    And modules of the standard library, lists and encoders cannot be sent, or are "not whitelisted".
+    """
+    model = family("llama")
+    with model.trace(IDS, run=False) as t:
+        kept = [model.layers_input[layer][:, -1] for layer in range(2)]
+        model.layers[1].mlp.output += torch.stack(kept).mean(0)[:, None] * math.pi
+        model.logits.save("logits")
+    text = wire.encode(t.graph)
+    feed, tensors = wire.encode_feed(t.feed)
+    assert json.loads(text)
+    again, given = wire.decode(text), wire.decode_feed(feed, tensors)
+    wanted, found = (next(iter(model.backend.run_many([g], [f]))) for g, f in ((t.graph, t.feed), (again, given)))
+    assert torch.equal(found["logits"], wanted["logits"])
+    encoder = ip.build("bert", **SIZES)
+    with encoder.trace(IDS, run=False) as t:
+        encoder.layers[0].attn.pattern.save("pattern")
+    assert wire.decode(wire.encode(t.graph)) == t.graph
+    with pytest.raises(InterposeError, match=r"interpose"):
+        wire.decode(re.sub(r'("version": *)"?\d+"?', r"\g<1>999", text, count=1))
+
+
+def test_importing_is_light_and_loads_no_model_library() -> None:
+    """nnsight #663, TransformerLens (seen in 4.3): seconds to import, and transformers with it."""
+    program = "import sys, interpose; print(sorted({'torch', 'transformers', 'numpy'} & set(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout == "[]\n"
 
 
 @pytest.mark.parametrize("form", ["function", "method"])

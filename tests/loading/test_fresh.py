@@ -108,6 +108,7 @@ def test_friendly_names(alias: str, kind: str) -> None:
         ("lama", {}, "There is no family 'lama'. Nearest: llama"),
         ("gpt2", {"layer": 2}, "A gpt2 config has no 'layer'. Nearest: layers"),
         ("llama", {"num_layers": 2}, "A llama config has no 'num_layers'. Nearest: "),
+        ("bloom", {"neurons": 2}, "A bloom config has no 'neurons'."),
         ("gpt2", {"heads": 4, "kv_heads": 2}, "A gpt2 config has no 'kv_heads'."),
         ("gpt2", {"width": 30, "heads": 4, "head_width": 8}, "A gpt2 config has no 'head_width'."),
         ("gpt2", {"width": 30, "heads": 4, "layers": 1, "vocab": 20}, "No gpt2 can be made with {'width': 30"),
@@ -118,3 +119,15 @@ def test_what_cannot_be_made_is_said(family: str, config: dict[str, Any], text: 
     with pytest.raises(LoadError) as caught:
         fresh.stock(family, **config)
     assert text in str(caught.value)
+    assert "Nearest: neurons" not in str(caught.value)
+
+
+@pytest.mark.parametrize("family", ["mistral", "qwen2", "qwen3", "llama"])
+def test_heads_alone_give_as_many_key_value_heads(family: str) -> None:
+    sizes = {"layers": 1, "width": 16, "heads": 2, "neurons": 16, "vocab": 20, "pad_token_id": 0}
+    model = ip.build(family, **sizes)
+    assert model.sizes().kv_heads == 2
+    with model.trace(torch.tensor([[1, 2, 3]])):
+        assert model.layers[0].attn.k.save().shape[:3] == (1, 3, 2)
+    assert ip.build(family, **sizes, kv_heads=1).sizes().kv_heads == 1
+    assert ip.build("mistral", layers=1, width=64, heads=16, neurons=16, vocab=20).sizes().kv_heads == 8

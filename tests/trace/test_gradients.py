@@ -1,5 +1,6 @@
 """Gradients: those of the stock network, at every site, inside the graph, through two worlds."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -214,3 +215,33 @@ def test_what_cannot_be_differentiated_is_said_at_the_users_line(model: ip.Model
     frozen = ip.wrap(torch.nn.Linear(2, 2).requires_grad_(False))
     with pytest.raises(RunError, match="this weight is frozen"), frozen.trace(torch.ones(1, 2)) as t:
         ip.grad(frozen.output.sum() + frozen.input.sum(), t.weight("weight")).save()
+
+
+@pytest.mark.parametrize("mask", [None, torch.tensor([[0, 0, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1, 1]])])
+def test_gradients_of_gradients_pass_through_attention_whose_kernel_has_none(
+    model: ip.Model, ids: torch.Tensor, mask: torch.Tensor | None
+) -> None:
+    network: Any = model.network
+    given = {} if mask is None else {"attention_mask": mask}
+    with model.trace(ids, **given):
+        stream = model.layers[0].output
+        slope = ip.grad(number(model.logits), stream).save()
+        curvature = ip.grad(slope.pow(2).sum(), stream).save()
+    eager = type(network)(copy.deepcopy(network.config)).eval()
+    eager.load_state_dict(network.state_dict())
+    eager.set_attn_implementation("eager")
+    assert network.config._attn_implementation == "sdpa"
+    seen: list[torch.Tensor] = []
+
+    def give(module: Any, args: Any, output: Any) -> Any:
+        seen.append(output.detach().requires_grad_())
+        return seen[0]
+
+    eager.model.layers[0].register_forward_hook(give)
+    position = None if mask is None else (mask.cumsum(-1) - 1).clamp(min=0)
+    logits = eager(ids, position_ids=position, use_cache=False, **given).logits
+    (first,) = torch.autograd.grad(number(logits), seen[0], create_graph=True)
+    (second,) = torch.autograd.grad(first.pow(2).sum(), seen[0])
+    assert torch.allclose(slope, first, atol=1e-5 * float(first.detach().abs().max()))
+    assert torch.allclose(curvature, second, atol=1e-5 * float(second.abs().max()))
+    assert second.abs().max() > 0

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 import interpose as ip
-from interpose.errors import ShapeError, TraceError
+from interpose.errors import InterposeError, ShapeError, TraceError
 from interpose.trace.functions import IN_PLACE
 
 X = torch.randn(3, 8, generator=torch.manual_seed(1))
@@ -185,3 +185,34 @@ def test_an_unknown_shape_is_found_where_it_is_needed(net: ip.Model, x: Tensor) 
         product = (left * right).save()
     expected = net.network[0](x)
     assert torch.equal(product, expected[:, :4] * expected[:, 4:])
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda model, t: model("text"), r"a Model is not called\. Write with model\.trace\(prompt\)"),
+        (
+            lambda model, t: model.run_with_cache("text"),
+            r"no 'run_with_cache'\. Write with model\.trace\(prompt\): streams",
+        ),
+        (lambda model, t: model.to_tokens("text"), r"Write model\.tokens\(prompt\)\.ids\."),
+        (
+            lambda model, t: model.add_hook("name"),
+            r"Write with model\.trace\(prompt, run=False\) as t: .*model\.edited\(t\)",
+        ),
+        (
+            lambda model, t: t.invoke("text"),
+            r"a block has no 'invoke'\. Write with model\.trace\(\) as t: .* t\.world\(",
+        ),
+        (lambda model, t: t.iter[:3], r"a block has no 'iter'\. Write with t\.steps\(\)"),
+        (lambda model, t: t.result, r"Write t\.tokens or t\.text after a generation"),
+        (lambda model, t: t.nonsense, r"'Trace' object has no attribute 'nonsense'"),
+        (
+            lambda model, t: model.lm_head,
+            r"to apply it to a value of a block model\.call\.module\(\"lm_head\", value\)",
+        ),
+    ],
+)
+def test_what_other_libraries_have_is_answered_with_what_to_write(model: ip.Model, call: Any, said: str) -> None:
+    with model.trace(torch.tensor([[1, 2]])) as t, pytest.raises((InterposeError, AttributeError), match=said):
+        call(model, t)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import interpose as ip
-from interpose.errors import ShapeError, TraceError
+from interpose.errors import GraphError, ShapeError, TraceError
 
 PROMPTS = ["the cat sat", "a longer prompt about another animal", "one more of middle length"]
 LENGTHS = (3, 6, 5)
@@ -206,3 +206,71 @@ def test_embeddings_can_be_given_instead_of_tokens(model: ip.Model, ids: torch.T
         assert model.logits.shape == (2, 1, 50)
         last = model.logits.save()
     assert near(last, logits[:, -1:])
+
+
+def test_an_index_of_an_index_counts_from_each_prompts_own_first_token(model: ip.Model) -> None:
+    rows = alone(model, "layers.1.output")
+    with model.trace(PROMPTS):
+        stream = model.layers[1].output
+        one = stream[0]
+        found = one[0].save(), one[:2].save(), one[[1, 0]].save()
+        others = stream[1:][:, 2].save()
+        number = stream[..., 5][:, 0].save()
+        own = stream[:, -3:][:, 0].save()  # the first of the last three
+    assert near(found[0], rows[0][0])
+    assert near(found[1], rows[0][:2])
+    assert near(found[2], rows[0][[1, 0]])
+    assert near(others, torch.stack([rows[1][2], rows[2][2]]))
+    assert near(number, torch.stack([row[0, 5] for row in rows]))
+    assert near(own, torch.stack([row[-3] for row in rows]))
+    with pytest.raises(ShapeError, match=r"position 3 was asked for, and prompt 0 of the batch has 3 tokens"):  # noqa: SIM117
+        with model.trace(PROMPTS):
+            model.layers[1].output[0][3].save()
+
+
+def test_a_write_to_an_index_of_an_index_is_at_the_prompts_own_token(model: ip.Model) -> None:
+    with model.trace(PROMPTS):
+        row = model.layers[1].output[2]
+        row[0] = 7.0
+        changed = model.layers[1].output.save()
+        model.layers[1].output[1:][:, 1] += 2.0
+        again = model.layers[1].output.save()
+    with model.trace(PROMPTS):
+        stream = model.layers[1].output.save()
+    wanted = stream.clone()
+    wanted[2, 1] = 7.0
+    assert torch.equal(changed, wanted)
+    wanted[1, 1] += 2.0
+    wanted[2, 2] += 2.0
+    assert torch.equal(again, wanted)
+
+
+def test_a_graph_that_counts_from_the_start_is_not_replayed_on_prompts_padded_otherwise(model: ip.Model) -> None:
+    other, even = [PROMPTS[1], PROMPTS[0], PROMPTS[2]], ["a b c", "d e f", "g h i"]
+
+    def replayed(recorded: list[str], given: list[str], where: Any) -> torch.Tensor:
+        with model.trace(recorded, run=False) as t:
+            model.layers[1].output[where].save("found")
+        return next(iter(model.backend.run_many([t.graph], [t.feed.with_({"main": model.batch(given)})])))["found"]
+
+    for recorded, given in ((PROMPTS, other), (PROMPTS, even), (even, PROMPTS)):
+        with pytest.raises(GraphError, match=rf"^{__file__}:\d+: this graph names positions of layers\[1\]\.output"):
+            replayed(recorded, given, (slice(None), 0))
+    for given, where in ((other, (slice(None), -1)), (even[:2] + PROMPTS[:1], (slice(None), slice(-2, None)))):
+        with model.trace(given):
+            wanted = model.layers[1].output[where].save()
+        assert near(replayed(PROMPTS, given, where), wanted)
+    with model.trace(["j k l", "m n o"]):
+        wanted = model.layers[1].output[:, 0].save()
+    assert near(replayed(even, ["j k l", "m n o"], (slice(None), 0)), wanted)
+
+
+def test_keys_at_later_steps_are_counted_from_the_end(model: ip.Model) -> None:
+    for where in ((slice(None), slice(None), -1, 0), (..., 2), (..., slice(0, 2)), (0, 0, 0, 1)):
+        with pytest.raises(TraceError, match=r"attn\.pattern is indexed by positions from the end"):  # noqa: SIM117
+            with model.generate(PROMPTS, max_new_tokens=3, stop=()) as t, t.steps(1):
+                model.layers[1].attn.pattern[where].save()
+    with model.generate(PROMPTS, max_new_tokens=3, stop=()) as t, t.steps(1):
+        newest = model.layers[1].attn.pattern[:, :, 0, -1].save()
+        whole = model.layers[1].attn.pattern.save()
+    assert all(torch.equal(a, b[:, :, 0, -1]) for a, b in zip(newest, whole, strict=True))

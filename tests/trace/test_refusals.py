@@ -37,7 +37,6 @@ NUMBERS: list[tuple[Callable[[Any], Any], str]] = [
     (lambda h: h.backward(), r"ip\.grad\(y, x\)"),
     (lambda h: h.requires_grad_(), r"ip\.grad\(y, x\)"),
     (lambda h: h.grad, r"ip\.grad\(y, x\)"),
-    (lambda h: h.cpu(), r"saved\.cpu\(\)"),
     (lambda h: h.register_hook(print), "no hooks inside a block"),
     (lambda h: copy.deepcopy(h), r"use \.clone\(\)"),
     (lambda h: torch.unique(h), "cannot be part of an intervention"),

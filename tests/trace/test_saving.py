@@ -192,3 +192,71 @@ def test_after_any_exception_everything_is_as_before(model: ip.Model, ids: torch
     with model.trace(ids):
         logits = model.logits.save()
     assert torch.equal(logits, before)
+
+
+def test_what_a_module_returns_of_its_own_weights_is_a_copy(x: torch.Tensor) -> None:
+    class Positions(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.randn(4, 4))
+            self.register_buffer("table", torch.randn(4, 4))
+
+        def forward(self, value: torch.Tensor) -> Any:
+            return self.weight[:3], self.table[:3], self.weight
+
+    class Network(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.positions = Positions()
+
+        def forward(self, value: torch.Tensor) -> torch.Tensor:
+            weight, table, _ = self.positions(value)
+            return value + weight + table
+
+    network = Network()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    model = ip.wrap(network)
+    for _ in range(2):
+        with model.trace(x):
+            whole: Any = model.module("positions").output.save()
+            part = model.module("positions").output[0].save()
+            weight = model.module("positions").output[2].save()
+        assert torch.equal(part, whole[0])
+        for value in (*whole, part, weight):
+            value.zero_()
+        assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+        network.to(torch.float64).to(torch.float32)  # the weights are elsewhere then
+
+
+def test_a_number_that_a_function_gave_is_a_number(model: ip.Model, ids: torch.Tensor) -> None:
+    with model.trace(ids) as t:
+        stream = model.layers[1].output.save()
+        total = t.apply(lambda value: float(value.double().sum()), stream).save("total")
+        count = t.apply(lambda value: value.numel(), stream).save()
+        word = t.apply(lambda value: "word", stream).save()
+    assert float(total) == t.saved["total"] == float(stream.double().sum())
+    assert total + 1 == t.saved["total"] + 1
+    assert f"{total:.3f}" == f"{t.saved['total']:.3f}"
+    assert int(count) == stream.numel()
+    assert isinstance(t.saved["total"], float)
+    assert f"{word}" == "word"
+    with pytest.raises(TraceError, match=r"this is a str, no tensor; `\.value` is the str itself\."):
+        torch.abs(word)
+    assert word.value == "word"
+
+
+def test_a_list_of_steps_given_to_torch_says_what_to_write(model: ip.Model, ids: torch.Tensor) -> None:
+    with model.generate(ids, max_new_tokens=3, stop=()) as t, t.steps():
+        streams = model.layers[1].output[:, -1].save()
+    with pytest.raises(TypeError, match=r"must be tuple of Tensors, not a value saved in steps \(write \[\*value\]\)"):
+        torch.stack(streams)
+    assert torch.stack([*streams]).shape == (3, 2, 24)
+    with pytest.raises(TraceError, match=r"this is a list, no tensor; take an element of it, or .*torch\.stack"):
+        streams + 1
+
+
+def test_a_value_is_brought_to_the_cpu_in_the_block(model: ip.Model, ids: torch.Tensor) -> None:
+    with model.trace(ids):
+        here, there = model.layers[1].output.save(), model.layers[1].output.detach().cpu().save()
+    assert torch.equal(here, there)
+    assert there.device.type == "cpu"

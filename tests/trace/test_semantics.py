@@ -259,3 +259,32 @@ def test_a_network_that_changes_what_it_is_given_is_not_trusted(x: torch.Tensor)
         before = net.module("0").input.clone().save()
         net.output.save()
     assert torch.equal(before, x)
+
+
+PADDED = torch.tensor([[0, 0, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1, 1]])
+
+
+@pytest.mark.parametrize("mask", [None, PADDED], ids=["even", "padded"])
+def test_keys_and_values_that_are_given_are_gone_on_from_and_left_as_they_were(
+    model: ip.Model, ids: torch.Tensor, mask: torch.Tensor | None
+) -> None:
+    short, whole = ({}, {}) if mask is None else ({"attention_mask": mask[:, :5]}, {"attention_mask": mask})
+    with torch.no_grad():
+        begun = model.batch(ids[:, :5], **short).kwargs | {"use_cache": True}
+        cache = model.network(**begun).past_key_values
+        wanted = model.network(**model.batch(ids, **whole).kwargs).logits[:, 5:]
+    with model.trace() as t:
+        for name in ("one", "two"):
+            with t.world(name, ids[:, 5:], past_key_values=cache, **whole):
+                model.logits.save(name)
+                model.logits[:, 0].save(f"{name}, first")
+    for name in ("one", "two"):
+        assert torch.allclose(t.saved[name], wanted, atol=1e-4)
+        assert torch.equal(t.saved[f"{name}, first"], t.saved[name][:, 0])
+    assert cache.get_seq_length() == 5
+    with model.generate(ids, max_new_tokens=3, stop=(), **whole) as t:
+        pass
+    with model.generate(ids[:, 5:], max_new_tokens=3, stop=(), past_key_values=cache, **whole) as again:
+        pass
+    assert torch.equal(t.tokens, again.tokens)
+    assert cache.get_seq_length() == 5

@@ -52,7 +52,7 @@ def locate(asked: "Locate", out: Path) -> Result:
     """
     task: Task = discovery.load("interpose.tasks", asked.task)()
     method = discovery.load("interpose.methods", asked.method)
-    _check(asked, out)
+    _check(asked, task, out)
     settings = {"batch_size": asked.batch_size} if "batch_size" in method.__dataclass_fields__ else {}
     clock = Clock()
     with bars() as tell:
@@ -96,8 +96,11 @@ def locate(asked: "Locate", out: Path) -> Result:
     return result
 
 
-def _check(asked: "Locate", out: Path) -> None:
+def _check(asked: "Locate", task: Task, out: Path) -> None:
     """Refuse what cannot be meant, before anything is loaded."""
+    if asked.counterfactual not in (None, *task.counterfactuals):
+        known = ", ".join(task.counterfactuals)
+        raise UsageError(f"{asked.task} has no counterfactual {asked.counterfactual!r}. There are: {known}.")
     for name in ("examples", "proof"):
         if not 2 <= getattr(asked, name) <= _MOST_EXAMPLES:
             raise UsageError(f"--{name} is {getattr(asked, name)}; write a number from 2 to {_MOST_EXAMPLES:,}.")

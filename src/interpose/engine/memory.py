@@ -1,6 +1,8 @@
-"""What to say where memory ran out."""
+"""Which memory is the network's own, and what to say where memory ran out."""
 
 import traceback
+from itertools import chain
+from typing import final
 
 import torch
 
@@ -11,6 +13,40 @@ _LESS = (
     "positions that are needed (site[:, -1].save()); a smaller number type (ip.load(name, dtype='bfloat16'))."
 )
 _ON_CPU = ("can't allocate memory", "not enough memory")
+
+
+@final
+class WeightMemory:
+    """The memory of a network's parameters and buffers, which a module may return, or a part of it.
+
+    Args:
+        network: the network.
+    """
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        """Nothing is looked up before it is asked for."""
+        self._network = network
+        self._first: torch.Tensor | None = None
+        self._found: tuple[int, frozenset[int]] | None = None
+
+    def found(self) -> frozenset[int]:
+        """The handles of all its storages; looked up again once the first of them is another (`network.to(...)`)."""
+        if self._found is None or (self._first is not None and _storage(self._first) != self._found[0]):
+            weights = [
+                weight for weight in chain(self._network.parameters(), self._network.buffers()) if _plain(weight)
+            ]
+            self._first = weights[0] if weights else None
+            self._found = _storage(weights[0]) if weights else 0, frozenset(map(_storage, weights))
+        return self._found[1]
+
+
+def _plain(weight: torch.Tensor) -> bool:
+    """Whether a weight has one memory of its own; quantised ones are of other types."""
+    return type(weight) in (torch.Tensor, torch.nn.Parameter) and weight.layout == torch.strided
+
+
+def _storage(weight: torch.Tensor) -> int:
+    return weight.untyped_storage()._cdata
 
 
 def with_advice(error: InterposeError, cause: BaseException | None = None) -> InterposeError:

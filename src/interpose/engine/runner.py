@@ -9,10 +9,11 @@ import torch
 
 from interpose.engine.attention import Attention
 from interpose.engine.generation import Continuation, check_cache
-from interpose.engine.memory import with_advice
+from interpose.engine.memory import WeightMemory, with_advice
 from interpose.engine.plan import Plan
 from interpose.engine.saved import Overwritten
-from interpose.engine.structures import copied, moved
+from interpose.engine.second import PlainAttention
+from interpose.engine.structures import copied, moved, with_own_cache
 from interpose.engine.taps import TappedView
 from interpose.engine.values import Values
 from interpose.engine.world import World
@@ -56,6 +57,7 @@ class Runner:
         # What is known to work in place is run with copies; what is found to is run again, unless that would be seen.
         in_place = any(getattr(part, "inplace", False) is True for part in network.modules())
         self._copies = in_place or plan.effects
+        self._weights = WeightMemory(network)
         self._checkpointed = [part for part in network.modules() if hasattr(part, "gradient_checkpointing")]
 
     def run(self, feed: Feed, device: torch.device) -> dict[str, Any]:
@@ -104,18 +106,19 @@ class Runner:
     def _once(self, feed: Feed, device: torch.device, copies: bool) -> dict[str, Any]:
         values = Values(self.plan, feed, self._network, device, copies)
         with torch.no_grad():
-            values.start()
+            values.start(self._weights.found())
         for world in self.plan.worlds:
             if world.name not in feed.worlds:
                 raise RunError(f"The feed has no inputs for the world {world.name!r}; it has {sorted(feed.worlds)}.")
             batch = feed.worlds[world.name]
-            given = batch.args, dict(batch.kwargs)
+            given = batch.args, with_own_cache(batch.kwargs)
             args, kwargs = moved(copied(given) if copies else given, device)
             if batch.generation is not None:
                 self._generate(world, values, batch, kwargs)
                 continue
             self._refuse_steps(world)
-            with torch.set_grad_enabled(world.gradients):
+            twice = PlainAttention() if self.plan.higher and world.gradients else nullcontext()
+            with torch.set_grad_enabled(world.gradients), twice:
                 self._call(self._passes[world.name], values, args, kwargs)
         return values.finish()
 

@@ -17,6 +17,7 @@ class Saved:
 
     Attributes:
         values: what was saved, by name.
+        weights: the memory of the network's weights and buffers; what is saved from there is copied.
 
     Args:
         versioned: tensors count how often they are changed in place; not so in inference mode.
@@ -28,6 +29,7 @@ class Saved:
         self._versioned = versioned
         self._kept: list[tuple[Tensor, int]] = []
         self._foreign: set[int] = set()
+        self.weights: frozenset[int] = frozenset()
 
     def not_ours(self, value: Tensor) -> None:
         """Note that a tensor's memory is the model's or the feed's, so that saving it takes a copy."""
@@ -46,7 +48,7 @@ class Saved:
             if self._versioned:
                 self._kept.append((value, value._version))
         else:
-            value = detach(value)
+            value = detach(value, self._own)
             if self._versioned:
                 self._kept += [(part, part._version) for part in tensors_in(value)]
         for name in names:
@@ -68,7 +70,7 @@ class Saved:
     def _own(self, value: Tensor) -> Tensor:
         """The value in memory that is not much larger than it, and that no weight, input or other saved value is in."""
         storage = value.untyped_storage()
-        if storage.nbytes() > 2 * value.nbytes or storage._cdata in self._foreign:
+        if storage.nbytes() > 2 * value.nbytes or storage._cdata in self._foreign or storage._cdata in self.weights:
             return value.clone()
         self._foreign.add(storage._cdata)  # a second value in the same memory gets a copy
         return value

@@ -1,6 +1,7 @@
 """Tensors and the structures that modules return: copied, detached, moved, described."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -16,16 +17,32 @@ def copied(value: Any) -> Any:
     return type(value)([copied(item) for item in value]) if type(value) in (tuple, list) else value
 
 
-def detach(value: Any) -> Any:
-    """The value without its derivative; structures keep their kind."""
+def detach(value: Any, own: Callable[[Tensor], Tensor]) -> Any:
+    """The value without its derivative; structures keep their kind.
+
+    Args:
+        value: a tensor, or a structure of them.
+        own: gives a tensor memory of its own where it needs some.
+    """
     if isinstance(value, Tensor):
-        return value.detach()
+        return own(value.detach())
     if isinstance(value, dict):
-        return type(value)(**{name: detach(item) for name, item in value.items()})
+        return type(value)(**{name: detach(item, own) for name, item in value.items()})
     if isinstance(value, tuple | list):
-        items = [detach(item) for item in value]
+        items = [detach(item, own) for item in value]
         return type(value)(items) if type(value) in (tuple, list) else type(value)(*items)
     return value
+
+
+def with_own_cache(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a network, with a copy of the key/value cache among them, which the network will add to."""
+    cache = kwargs.get("past_key_values")
+    if cache is None or isinstance(cache, tuple):
+        return dict(kwargs)
+    # Tensors that were computed with derivatives cannot be deep-copied, so they are copied first.
+    layers = getattr(cache, "layers", None) or ()
+    memo = {id(part): part.clone() for layer in layers for part in vars(layer).values() if isinstance(part, Tensor)}
+    return {**kwargs, "past_key_values": deepcopy(cache, memo)}
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:

@@ -44,8 +44,13 @@ class Values:
         self._held: frozenset[int] = frozenset()
         self._step: int | None = None
 
-    def start(self) -> None:
-        """Make everything that waits for no world."""
+    def start(self, weights: frozenset[int]) -> None:
+        """Make everything that waits for no world.
+
+        Args:
+            weights: the memory of the network's weights, which nothing that is saved may share.
+        """
+        self._saved.weights = weights
         for index in self.plan.sources:
             value = self._made(index)
             if isinstance(value, Tensor):

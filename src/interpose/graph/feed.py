@@ -6,6 +6,8 @@ from math import isfinite
 from typing import Any
 
 from interpose.errors import GraphError
+from interpose.graph.named_positions import counts_from_start, named_positions
+from interpose.graph.nodes import Graph
 
 
 def _whole(value: Any) -> bool:
@@ -100,11 +102,35 @@ class Feed:
     Attributes:
         worlds: the batch of each world, by the world's name.
         tensors: the tensor of each `Input` and `Constant`, by name.
+        graph: the graph that it was recorded with, so that other prompts can be checked against it; None for no check.
     """
 
     worlds: Mapping[str, Batch] = field(default_factory=dict)
     tensors: Mapping[str, Any] = field(default_factory=dict)
+    graph: Graph | None = field(default=None, compare=False, repr=False)
 
     def with_(self, worlds: Mapping[str, Batch] | None = None, **tensors: Any) -> "Feed":
-        """The same feed with some worlds or tensors replaced or added."""
-        return Feed({**self.worlds, **(worlds or {})}, {**self.tensors, **tensors})
+        """The same feed with some worlds or tensors replaced or added.
+
+        Raises:
+            GraphError: the graph counts positions of a world from the start, and its prompts are now padded otherwise.
+        """
+        for name, batch in (worlds or {}).items():
+            if self.graph is not None and name in self.worlds and _padding(batch) != _padding(self.worlds[name]):
+                self._check_positions(self.graph, name)
+        return Feed({**self.worlds, **(worlds or {})}, {**self.tensors, **tensors}, self.graph)
+
+    def _check_positions(self, graph: Graph, world: str) -> None:
+        for found in named_positions(graph, world):
+            if counts_from_start(found.part, self.tensors):
+                raise GraphError(
+                    f"{found.node.at}: this graph names positions of {found.site} from the start, as they lie in the "
+                    f"prompts that it was recorded on, and the prompts now given to the world {world!r} are padded "
+                    "otherwise. Count from the end (-1 is the last), or record the block on these prompts."
+                )
+
+
+def _padding(batch: Batch) -> list[int]:
+    """How many padding tokens each row starts with; empty where none does."""
+    found = batch.padding
+    return found.tolist() if found is not None and bool(found.any()) else []

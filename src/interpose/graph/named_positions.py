@@ -3,7 +3,7 @@
 Followed are the values of standard sites, changed copies of them, and plain indices of them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +62,28 @@ def named_positions(graph: Graph, world: str) -> Iterator[Named]:
             known[index] = held
         elif all(type(part) in (int, Slice) for part, _ in parts):
             known[index] = read, _left(parts, axes)
+
+
+def counts_from_start(part: Any, tensors: Mapping[str, Any]) -> bool:
+    """Whether a part of an index counts positions from the start.
+
+    Args:
+        part: as in `Named`.
+        tensors: the tensors of the graph's feed.
+    """
+    match part:
+        case bool():
+            return False
+        case int():
+            return part >= 0
+        case Slice(start=start, stop=stop):
+            return any(isinstance(bound, int) and bound >= 0 for bound in (start, stop))
+        case tuple():
+            return any(counts_from_start(item, tensors) for item in part)
+        case Constant(ref=name):
+            positions = tensors[name]
+            return str(positions.dtype) == "torch.bool" or bool((positions >= 0).any())
+    return False
 
 
 def _captured(part: Any, graph: Graph) -> Any:

@@ -99,11 +99,17 @@ def _settings(kind: str, defaults: Any, config: dict[str, Any]) -> dict[str, Any
         if known is None and name != "attn_implementation":
             if _is_implied(name, value, config):
                 continue
-            names = [*_SIZES, *(found for found in vars(defaults) if not found.startswith("_"))]
+            sizes = [size for size, found in _SIZES.items() if any(hasattr(defaults, name) for name in found)]
+            names = [*sizes, *(found for found in vars(defaults) if not found.startswith("_"))]
             near = get_close_matches(name, names, n=3, cutoff=0.5)
             raise LoadError(f"A {kind} config has no {name!r}." + (f" Nearest: {', '.join(near)}." if near else ""))
         # Under its own name: T5 derives other settings before it looks at the usual ones.
         settings[defaults.attribute_map.get(known or name, known or name)] = value
+    shared = next((name for name in _SIZES["kv_heads"] if isinstance(getattr(defaults, name, None), int)), None)
+    if shared is not None and not config.keys() & {"kv_heads", shared}:
+        heads = config.get("heads", 0)
+        if heads % getattr(defaults, shared):  # the config's own number belongs to its own number of heads
+            settings[shared] = heads
     return settings
 
 

@@ -112,6 +112,7 @@ def _through_norm(model: Model, graph: StreamGraph, reader: Reader, stream: Any,
         pulled = derivative.unsqueeze(0)
     if reader.norm is None:
         return pulled
-    copies = stream.detach().unsqueeze(0).expand_as(pulled)
+    # As many as there are rows, and not `expand_as(pulled)`: what rests on a gradient makes it a second derivative.
+    copies = stream.detach().unsqueeze(0).expand(pulled.shape[0], -1, -1, -1)
     normed = model.call.module(reader.norm, copies)
     return grad((normed * pulled.detach()).sum(), copies)

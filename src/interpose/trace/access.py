@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from interpose.errors import SiteError, TraceError
 from interpose.graph.sites import LAYER_SITES, NNTERP, TRANSFORMER_LENS, WHOLE, Site, nearest, shared
+from interpose.trace.elsewhere import said_elsewhere
 from interpose.trace.lines import user_line
 
 if TYPE_CHECKING:
@@ -244,6 +245,12 @@ def other_name(model: "Model", name: str) -> Any:
 
 def _advice(model: "Model", name: str) -> str:
     if name in model.network._modules:
-        return f'For that module as a place write model.module("{name}"); the module itself is model.network.{name}.'
+        return (
+            f'For that module as a place write model.module("{name}"), to apply it to a value of a block '
+            f'model.call.module("{name}", value); the module itself is model.network.{name}.'
+        )
+    said = said_elsewhere(name)
+    if said is not None:
+        return said
     close = difflib.get_close_matches(name, dir(model), n=3, cutoff=0.6)
     return f"Nearest names: {', '.join(close)}." if close else nearest(name)

@@ -14,6 +14,7 @@ from interpose.graph.arguments import Ref, Steps
 from interpose.graph.nodes import Call, Input, Log, Read, Save, Skip, Stop, Write
 from interpose.graph.sites import NEW_TOKENS, Site, shared
 from interpose.trace.dispatch import answer
+from interpose.trace.elsewhere import of_block
 from interpose.trace.generating import check_save, texts_of, the_generation
 from interpose.trace.held import Held
 from interpose.trace.kept import become
@@ -75,7 +76,7 @@ class Trace:
         if kind is not None:
             return
         self.graph = Graph.recorded(tuple(self.worlds.all.values()), tuple(self.recorder.nodes))
-        self.feed = Feed(dict(self.worlds.batches), dict(self.recorder.constants))
+        self.feed = Feed(dict(self.worlds.batches), dict(self.recorder.constants), self.graph)
         if self._run:
             self.saved = next(iter(self.model.backend.run_many([self.graph], [self.feed])))
             for name, proxy in self._saves.items():
@@ -101,6 +102,10 @@ class Trace:
         if len(found) != 1:
             raise TraceError(f"{user_line()}: there were {len(found)} prompts; t.texts has the new text of each.")
         return found[0]
+
+    def __getattr__(self, name: str) -> Any:
+        """Refused, with what to write for what blocks of other libraries have."""
+        return of_block(name)
 
     def _repr_html_(self) -> str:
         graph = getattr(self, "graph", None)

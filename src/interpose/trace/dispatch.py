@@ -33,6 +33,8 @@ def answer(proxy: Proxy, func: Callable[..., Any], args: Any, kwargs: dict[str, 
     if name == "__get__":
         return _property(proxy, func)
     proxy.check_open()
+    if func is torch.Tensor.cpu:
+        return record(proxy._trace, "to", torch.Tensor.to, (proxy, "cpu"), {})
     if name in REFUSED:
         raise TraceError(f"{user_line()}: {REFUSED[name]}")
     if func is torch.Tensor.__getitem__:

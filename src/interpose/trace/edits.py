@@ -15,9 +15,8 @@ from interpose import __version__
 from interpose.engine.structures import copied
 from interpose.errors import GraphError, LoadError, TraceError
 from interpose.graph import Batch, Feed, Graph
-from interpose.graph.arguments import Slice
 from interpose.graph.compose import MAIN, edit_of
-from interpose.graph.named_positions import Named, named_positions
+from interpose.graph.named_positions import Named, counts_from_start, named_positions
 from interpose.graph.nodes import Constant, Skip, Write
 from interpose.trace.block import Trace
 from interpose.trace.lines import user_line
@@ -139,7 +138,7 @@ class Edit:
     @cached_property
     def from_start(self) -> Named | None:
         """The first index that counts positions from the start, if one does."""
-        return next((found for found in self.named if _counts_from_start(found.part, self.feed.tensors)), None)
+        return next((found for found in self.named if counts_from_start(found.part, self.feed.tensors)), None)
 
     def __str__(self) -> str:
         """Its graph, as a program."""
@@ -201,22 +200,6 @@ def _of_block(block: Trace) -> Edit:
             "so where they lie belongs to these prompts. Write it on one prompt, or count from the end (-1 is last)."
         )
     return edit
-
-
-def _counts_from_start(part: Any, tensors: Mapping[str, Any]) -> bool:
-    match part:
-        case bool():
-            return False
-        case int():
-            return part >= 0
-        case Slice(start=start, stop=stop):
-            return any(isinstance(bound, int) and bound >= 0 for bound in (start, stop))
-        case tuple():
-            return any(_counts_from_start(item, tensors) for item in part)
-        case Constant(ref=name):
-            positions = tensors[name]
-            return positions.dtype == torch.bool or bool((positions >= 0).any())
-    return False
 
 
 def _json(meta: Mapping[str, Any]) -> str:

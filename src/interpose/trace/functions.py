@@ -120,8 +120,7 @@ REFUSED: dict[str, str] = {
     "__contains__": _NO_VALUE.format("`in` cannot look into it. Compare with == and .any(), saved."),
     "backward": "the block has no .backward(). Write g = ip.grad(y, x) for the gradient of y with respect to x.",
     "requires_grad_": "a value of the block is made differentiable by asking for it: g = ip.grad(y, x).",
-    "cpu": "values of the block live where the model is. Save it and write saved.cpu() after the block.",
-    "cuda": "values of the block live where the model is. Save it and move it after the block.",
+    "cuda": "values of the block are made where the model is. Save it and move it after the block.",
     "register_hook": "there are no hooks inside a block; read the site, or ask ip.grad(y, x).",
 }
 """Functions with an answer of their own."""

@@ -17,6 +17,8 @@ def become(proxy: Any, value: Any) -> None:
         value: the tensor, or the structure that the model returned there.
     """
     proxy.__dict__.clear()
+    if isinstance(value, bool | int | float):  # what a function of the program gave: a number to compute with
+        value = torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else None)
     if isinstance(value, torch.Tensor):
         proxy.__class__ = torch.Tensor
         # What torch.utils.swap_tensors does, without the checks for what a proxy cannot have.
@@ -24,7 +26,7 @@ def become(proxy: Any, value: Any) -> None:
         torch._C._swap_tensor_impl(proxy, plain if type(plain) is torch.Tensor else plain.as_subclass(torch.Tensor))
     else:
         vars(proxy)["value"] = value
-        proxy.__class__ = Kept
+        proxy.__class__ = KeptList if _is_tensors(value) else Kept
 
 
 class Kept(Proxy):
@@ -38,9 +40,10 @@ class Kept(Proxy):
         kept = next((arg for arg in args if isinstance(arg, Kept)), None)
         value = None if kept is None else kept.__dict__["value"]
         kind = "structure" if kept is None else type(value).__name__
-        several = isinstance(value, list) and all(isinstance(item, torch.Tensor) for item in value)
-        cure = ", or make one tensor of all: torch.stack([*value])" if several else ""
-        raise TraceError(f"{user_line()}: this is a {kind}, no tensor; take an element of it{cure}.")
+        cure = ", or make one tensor of all: torch.stack([*value])" if _is_tensors(value) else ""
+        held = value is None or isinstance(value, dict | list | tuple)
+        cure = f"take an element of it{cure}" if held else f"`.value` is the {kind} itself"
+        raise TraceError(f"{user_line()}: this is a {kind}, no tensor; {cure}.")
 
     def __getattribute__(self, name: str) -> Any:
         """An attribute of the structure."""
@@ -79,3 +82,19 @@ class Kept(Proxy):
     def __repr__(self, *, tensor_contents: Any = None) -> str:
         """As the structure itself."""
         return repr(vars(self)["value"])
+
+    def __format__(self, spec: str) -> str:
+        """As the structure itself."""
+        return format(vars(self)["value"], spec)
+
+
+class KeptList(Kept):
+    """A list of tensors, one a step."""
+
+
+# torch takes plain lists only, and its message says nothing but the name of what it was given.
+KeptList.__name__ = "a value saved in steps (write [*value])"
+
+
+def _is_tensors(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, torch.Tensor) for item in value)

@@ -17,6 +17,7 @@ from interpose.trace.access import Encoder, Layers, Part, other_name, site_of_mo
 from interpose.trace.block import Trace
 from interpose.trace.caching import cache
 from interpose.trace.dataset import Activations
+from interpose.trace.elsewhere import refuse_call
 from interpose.trace.generating import world_batch
 from interpose.trace.info import ModelInfo
 from interpose.trace.lines import user_line
@@ -80,6 +81,8 @@ class Model:
     def __getattr__(self, name: str) -> Any:
         """Names that other libraries give to sites (`model.layers_output[3]`); else an error with the nearest names."""
         return other_name(self, name)
+
+    __call__ = refuse_call
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute, or write a site; a misspelt site is refused, since nothing else would say so."""

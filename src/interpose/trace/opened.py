@@ -9,8 +9,8 @@ from interpose.graph import Batch, World
 from interpose.graph.arguments import Steps
 from interpose.graph.sites import Site
 from interpose.trace.lines import user_line
-from interpose.trace.positions import Padding, place_index
-from interpose.trace.proxy import Origin, Proxy
+from interpose.trace.positions import Axes, Padding, check_keys, place_index, taken
+from interpose.trace.proxy import Proxy
 from interpose.trace.recorder import Recorder
 
 
@@ -106,19 +106,45 @@ class Worlds:
 
     def place_index(self, value: Any, index: Any) -> tuple[Any, Any]:
         """An index as it is meant on left-padded batches; see `interpose.trace.positions`."""
-        origin: Origin | None = value._origin if isinstance(value, Proxy) else None
-        if origin is None or origin.site is None or value._shape_of is None:
+        followed = self._followed(value) if isinstance(value, Proxy) else None
+        if followed is None:
             return None, index
-        if origin.steps is not None and origin.steps.start:
+        site, steps, axes, padding = followed
+        if steps is not None and steps.start:
+            check_keys(index, site, axes, padding)
             return None, index  # after the prompt each step has one position
-        table = self._recorder.model.family
-        key = origin.world, "" if table is None else table.given_as(origin.site)
-        if key not in self._paddings:
-            self._paddings[key] = Padding.of(self.batches[origin.world], key[1])
-        columns, rest = place_index(index, origin.site, self._paddings[key], value._shape_of.shape)
-        if columns is not None and origin.steps is not None and not origin.steps.one:
+        if value._shape_of is None:
+            return None, index
+        columns, rest = place_index(index, site, axes, padding, value._shape_of.shape)
+        if (columns is not None or rest is not index) and steps is not None and not steps.one:
             raise TraceError(
                 f"{user_line()}: the prompts have unequal lengths and later steps have one position, so name positions "
                 "from the end ([:, -1]) here, and the prompt's own in `with t.step(0)`."
             )
         return columns, rest
+
+    def _followed(self, value: Proxy) -> tuple[Site, Steps | None, Axes, Padding] | None:
+        """The standard site that a value is a plain index of, on prompts that are padded, and what is left of it."""
+        origin, before = value._origin, []
+        while origin is not None and origin.site is None:
+            before.append(origin.index)
+            origin = None if origin.parent is None else origin.parent._origin
+        if origin is None or origin.site is None:
+            return None
+        axes: Axes = origin.site.axes or ()
+        padding = self._padding(origin.world, origin.site)
+        if not axes or padding is None:
+            return None
+        for where in reversed(before):
+            left = taken(axes, where, padding)
+            if left is None:
+                return None
+            axes, padding = left
+        return origin.site, origin.steps, axes, padding
+
+    def _padding(self, world: str, site: Site) -> Padding | None:
+        table = self._recorder.model.family
+        key = world, "" if table is None else table.given_as(site)
+        if key not in self._paddings:
+            self._paddings[key] = Padding.of(self.batches[world], key[1])
+        return self._paddings[key]

@@ -4,7 +4,7 @@ Unequal prompts are padded on the left, so position -1 is every prompt's last to
 each row's first real token; here such an index is split in two: one that picks the columns of each row, and the rest.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -24,33 +24,79 @@ class Padding:
     """How a world's prompts are padded.
 
     Attributes:
-        counts: how many padding tokens each row starts with [batch].
+        counts: how many padding tokens each row starts with [batch]; without an axis where one row was taken.
         ragged: any row starts with padding.
         right: any row ends with padding.
+        prompts: the number of the prompt in each row, as `counts`.
     """
 
     counts: torch.Tensor
     ragged: bool
     right: bool
+    prompts: torch.Tensor
 
     @classmethod
     def of(cls, batch: Batch, given_as: str = "") -> "Padding | None":
         """How a batch is padded; None where it is not. See `Family.given_as` for networks that are given two texts."""
-        mask = batch.kwargs.get(f"{given_as}attention_mask")
+        mask, ids = (batch.kwargs.get(f"{given_as}{name}") for name in ("attention_mask", "input_ids"))
         if mask is None or mask.ndim != 2 or bool(mask.all()):
             return None
+        if ids is not None:
+            mask = mask[:, -ids.shape[1] :]  # it may begin with positions whose keys and values are given
         counts = (mask.cumsum(-1) == 0).sum(-1).to("cpu")
-        return cls(counts, bool(counts.any()), not bool(mask[:, -1].all()))
+        return cls(counts, bool(counts.any()), not bool(mask[:, -1].all()), torch.arange(len(counts)))
+
+    def of_rows(self, rows: Any) -> "Padding":
+        """How the rows that an index picks are padded."""
+        return replace(self, counts=self.counts[rows], prompts=self.prompts[rows])
 
 
-def place_index(index: Any, site: Site, padding: Padding | None, shape: torch.Size) -> tuple[Any, Any]:
+Axes = tuple[str | None, ...]
+"""What the axes of a value are, as `Site.axes`; None for one whose elements have been picked."""
+
+
+def taken(axes: Axes, index: Any, padding: Padding) -> tuple[Axes, Padding] | None:
+    """What is left of a value's axes and padding after a plain index; None where the index is not plain."""
+    parts = _parts(index, len(axes))
+    if any(axis is None or not isinstance(part, int | slice) for _, axis, part in parts):
+        return None
+    left: list[str | None] = list(axes)
+    for _, axis, part in parts:
+        assert axis is not None
+        if axes[axis] == "B":
+            padding = padding.of_rows(part)
+        elif _names_columns(part) and not isinstance(part, int) and axes[axis] == "P":
+            left[axis] = None
+    dropped = {axis for _, axis, part in parts if isinstance(part, int)}
+    return tuple(name for axis, name in enumerate(left) if axis not in dropped), padding
+
+
+def check_keys(index: Any, site: Site, axes: Axes, padding: Padding) -> None:
+    """Check an index at a later step of a generation, where queries have one position, and keys have all so far.
+
+    Raises:
+        TraceError: it counts keys from the start, and the prompts have unequal lengths.
+    """
+    if not padding.ragged or not axes or axes[-1] != "P":
+        return
+    parts = _parts(index, len(axes))
+    if any(axis == len(axes) - 1 and _names_columns(part) and _positive(part) is not None for _, axis, part in parts):
+        raise TraceError(f"{user_line()}: {_from_end(site)}")
+
+
+def _from_end(site: Site) -> str:
+    return f"on prompts of unequal length, {site} is indexed by positions from the end (-1 is the last)."
+
+
+def place_index(index: Any, site: Site, axes: Axes, padding: Padding, shape: torch.Size) -> tuple[Any, Any]:
     """The index as it is meant.
 
     Args:
         index: what the user wrote between the brackets.
-        site: the standard site that is indexed.
-        padding: how its world's prompts are padded.
-        shape: the site's shape.
+        site: the standard site that is indexed, or a plain index of which is.
+        axes: the axes of what is indexed.
+        padding: how its rows are padded.
+        shape: its shape.
 
     Returns:
         None and the same index where no row is padded or no positive position is named; else an index that picks each
@@ -60,8 +106,7 @@ def place_index(index: Any, site: Site, padding: Padding | None, shape: torch.Si
         TraceError: the positions named are not as many in each row, or the padding is on the right.
         ShapeError: a row has fewer tokens.
     """
-    axes = site.axes or ()
-    if padding is None or not (padding.ragged or padding.right) or "P" not in axes:
+    if not (padding.ragged or padding.right) or "P" not in axes:
         return None, index
     parts = _parts(index, len(axes))
     found = [(at, part) for at, axis, part in parts if axis is not None and axes[axis] == "P" and _names_columns(part)]
@@ -76,13 +121,12 @@ def place_index(index: Any, site: Site, padding: Padding | None, shape: torch.Si
     columns = _positive(part)
     if columns is None:
         return None, index
-    if axes.count("P") > 1:
-        raise TraceError(
-            f"{user_line()}: on prompts of unequal length, {site} is indexed by positions from the end (-1 is the "
-            "last)."
-        )
+    if (site.axes or ()).count("P") > 1:
+        raise TraceError(f"{user_line()}: {_from_end(site)}")
+    if not padding.counts.ndim:
+        return None, _shifted(parts, at, padding, shape[axes.index("P")])
     rest = [part for _, _, part in parts]
-    _check_lengths(columns, padding.counts, rest[0], shape[axes.index("P")])
+    _check_lengths(columns, padding, rest[0], shape[axes.index("P")])
     grid = _grid(columns.flatten(), padding.counts, axes, shape)
     rest[at] = 0 if isinstance(part, int) else slice(None) if isinstance(part, slice) else _count(columns)
     return grid, tuple(rest)
@@ -151,19 +195,32 @@ def _positive_slice(part: slice) -> torch.Tensor | None:
     return torch.arange(start, stop, part.step or 1)
 
 
-def _check_lengths(positions: torch.Tensor, padding: torch.Tensor, rows: Any, length: int) -> None:
+def _check_lengths(positions: torch.Tensor, padding: Padding, rows: Any, length: int) -> None:
     if not positions.numel():
         return
-    picked = torch.arange(len(padding))[rows] if isinstance(rows, int | slice | list) else torch.arange(len(padding))
-    short = [row for row in picked.flatten().tolist() if int(positions.max()) >= length - int(padding[row])]
-    if short:
-        raise ShapeError(
-            f"{user_line()}: position {int(positions.max())} was asked for, and prompt {short[0]} of the batch has "
-            f"{length - int(padding[short[0]])} tokens."
-        )
+    picked = padding.of_rows(rows) if isinstance(rows, int | slice | list) else padding
+    for prompt, count in zip(picked.prompts.flatten().tolist(), picked.counts.flatten().tolist(), strict=True):
+        if int(positions.max()) >= length - count:
+            raise ShapeError(
+                f"{user_line()}: position {int(positions.max())} was asked for, and prompt {prompt} of the batch has "
+                f"{length - count} tokens."
+            )
 
 
-def _grid(positions: torch.Tensor, padding: torch.Tensor, axes: tuple[str, ...], shape: torch.Size) -> tuple[Any, ...]:
+def _shifted(parts: list[tuple[int, int | None, Any]], at: int, padding: Padding, length: int) -> tuple[Any, ...]:
+    """An index of one row, with its positions counted from the row's first token."""
+    part, count, index = parts[at][2], int(padding.counts), [part for _, _, part in parts]
+    positions = _positive(part)
+    assert positions is not None
+    _check_lengths(positions, padding, None, length)
+    if isinstance(part, slice):
+        index[at] = slice((part.start or 0) + count, part.stop + count, part.step)
+    else:
+        index[at] = part + count if isinstance(part, int) else positions + count
+    return tuple(index)
+
+
+def _grid(positions: torch.Tensor, padding: torch.Tensor, axes: Axes, shape: torch.Size) -> tuple[Any, ...]:
     # Rows that the index does not pick may be shorter; any column will do for them.
     columns = (padding[:, None] + positions[None]).clamp(max=shape[axes.index("P")] - 1)
     rows = torch.arange(len(padding))

@@ -148,6 +148,8 @@ def _with_mask(kwargs: dict[str, Any]) -> Batch:
     ids, mask = kwargs["input_ids"], kwargs.get("attention_mask")
     if mask is not None and mask.ndim != 2:
         return Batch(kwargs={"use_cache": False, **kwargs})
+    if kwargs.get("past_key_values") is not None:
+        return _after_cache(ids, mask, kwargs)
     if mask is None and "position_ids" not in kwargs:
         rows, length = ids.shape
         mask, positions = _whole(rows, length, ids.device)
@@ -156,6 +158,14 @@ def _with_mask(kwargs: dict[str, Any]) -> Batch:
         )
     made = Batch.of_tokens(ids, torch.ones_like(ids) if mask is None else mask)
     return Batch(kwargs={**made.kwargs, **kwargs})
+
+
+def _after_cache(ids: torch.Tensor, mask: torch.Tensor | None, kwargs: dict[str, Any]) -> Batch:
+    """Tokens that go on from keys and values which were computed before; a mask is about those positions too."""
+    if mask is None:  # the network knows how many there are
+        return Batch(kwargs={"use_cache": False, **kwargs})
+    positions = Batch.of_tokens(ids, mask).kwargs["position_ids"][:, -ids.shape[1] :]
+    return Batch(kwargs={"position_ids": positions, "use_cache": False, **kwargs})
 
 
 def _whole(rows: int, length: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
