@@ -165,7 +165,9 @@ class Values:
         if name not in self.feed.tensors:
             raise RunError(f"The feed has no tensor named {name!r}; it has {sorted(self.feed.tensors)}.")
         value = self.feed.tensors[name]
-        return value.to(self.device) if isinstance(value, Tensor) else value
+        if not isinstance(value, Tensor) or value.device == self.device:
+            return value  # to() looks through all its arguments before it does nothing
+        return value.to(self.device)
 
     def as_target(self, index: int, value: Any) -> Any:
         """The value as something can be differentiated by it: a leaf, or an alias of its own; else unchanged.

@@ -178,7 +178,8 @@ class World:
             if current is None or node.site.part == "output":
                 return value
             raise ShapeError(f"{node.at}: {node.site} is a {type(current).__name__}; write an element of it: [0] = ...")
-        value = value.to(current)
+        if value.dtype != current.dtype or value.device != current.device:
+            value = value.to(current)
         if value.shape == current.shape:
             return value
         if _gives_each_query_head_its_own(node, value, current):

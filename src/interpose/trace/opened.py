@@ -114,7 +114,8 @@ class Worlds:
         table = self._recorder.model.family
         key = origin.world, "" if table is None else table.given_as(origin.site)
         if key not in self._paddings:
-            self._paddings[key] = Padding.of(self.batches[origin.world], key[1])
+            batch = self.batches[origin.world]
+            self._paddings[key] = None if batch.whole and not key[1] else Padding.of(batch, key[1])
         columns, rest = place_index(index, origin.site, self._paddings[key], value._shape_of.shape)
         if columns is not None and origin.steps is not None and not origin.steps.one:
             raise TraceError(
