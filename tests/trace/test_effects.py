@@ -403,12 +403,30 @@ def test_a_structure_that_is_changed_in_place_later_is_saved_as_it_was() -> None
     assert torch.equal(found[0], x * 2)
 
 
-def test_values_saved_twice_are_apart(model: ip.Model, ids: torch.Tensor) -> None:
-    with model.trace(ids):
-        first, second = model.layers[0].output.save(), model.layers[0].output.save()
-    kept = second.clone()
+def test_saved_values_share_memory_where_hooks_would_find_one_tensor(model: ip.Model, ids: torch.Tensor) -> None:
+    with model.trace(ids) as t:
+        first, second = model.layers[0].output.save(), model.layers[1].input.save()
+        apart = model.layers[0].output.clone().save("apart")
+        model.layers[1].input = model.layers[1].input * 2
+        changed = model.layers[1].input.save()
+    kept = apart.clone()
+    assert torch.equal(first, kept) and torch.equal(changed, 2 * kept)
     first.zero_()
-    assert torch.equal(second, kept)
+    assert not second.any()
+    assert torch.equal(apart, kept) and torch.equal(t.saved["apart"], kept) and torch.equal(changed, 2 * kept)
+
+
+def test_what_is_done_to_a_saved_tensor_says_nothing_of_the_networks_own(x: torch.Tensor) -> None:
+    net = ip.wrap(torch.nn.Sequential(torch.nn.Identity(), torch.nn.Linear(x.shape[-1], 3)))
+    with net.trace(x):
+        found = net.module("0").output.save()
+    found.requires_grad_()
+    assert not x.requires_grad
+    part = torch.ones(3, requires_grad=True)
+    with net.trace(x) as t:
+        net.module("1").output[:, :2].save("part")
+    t.saved["part"] += part[:2]
+    assert t.saved["part"].requires_grad
 
 
 def test_a_mask_that_a_user_changes_is_no_other_runs_mask(model: ip.Model, ids: torch.Tensor) -> None:

@@ -34,7 +34,8 @@ def setitem(base: Any, where: Any, value: Any) -> Any:
     """A copy of `base` with `value` at an index; the base is left alone."""
     if isinstance(base, torch.Tensor):
         changed = base.clone()
-        changed[where] = value.to(changed.dtype) if isinstance(value, torch.Tensor) else value
+        other = isinstance(value, torch.Tensor) and value.dtype != base.dtype
+        changed[where] = value.to(base.dtype) if other else value
         return changed
     key = where[0] if isinstance(where, tuple) and len(where) == 1 else where
     if isinstance(base, dict):

@@ -38,6 +38,7 @@ class Plan:
         sources: nodes that wait for nothing, made before any world runs.
         depends: for each node, the distinct nodes it uses.
         uses: for each node, the needed nodes that use it.
+        counts: how many they are.
         waits: for each node, how many distinct nodes it waits for.
         evaluators: for each node that is made from other nodes' values, how.
         targets: nodes that something is differentiated by.
@@ -56,6 +57,7 @@ class Plan:
     sources: tuple[int, ...]
     depends: tuple[tuple[int, ...], ...]
     uses: tuple[tuple[int, ...], ...]
+    counts: tuple[int, ...]
     waits: tuple[int, ...]
     evaluators: tuple[Callable[[Any], Any] | None, ...]
     targets: frozenset[int]
@@ -135,6 +137,7 @@ def compile_graph(graph: Graph, family: Table | None, dims: Dims | None) -> Plan
         sources=tuple(i for i in sorted(needed) if not depends[i] and evaluators[i] is not None),
         depends=tuple(depends),
         uses=tuple(tuple(uses[index]) for index in range(len(graph.nodes))),
+        counts=tuple(len(uses[index]) for index in range(len(graph.nodes))),
         waits=tuple(len(used) for used in depends),
         evaluators=evaluators,
         targets=targets,

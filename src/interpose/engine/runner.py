@@ -107,20 +107,25 @@ class Runner:
         values = Values(self.plan, feed, self._network, device, copies)
         with torch.no_grad():
             values.start(self._weights.found())
-        for world in self.plan.worlds:
-            if world.name not in feed.worlds:
-                raise RunError(f"The feed has no inputs for the world {world.name!r}; it has {sorted(feed.worlds)}.")
-            batch = feed.worlds[world.name]
-            given = batch.args, with_own_cache(batch.kwargs)
-            args, kwargs = moved(copied(given) if copies else given, device)
-            if batch.generation is not None:
-                self._generate(world, values, batch, kwargs)
-                continue
-            self._refuse_steps(world)
-            twice = PlainAttention() if self.plan.higher and world.gradients else nullcontext()
-            with torch.set_grad_enabled(world.gradients), twice:
-                self._call(self._passes[world.name], values, args, kwargs)
+            for world in self.plan.worlds:
+                self._run_world(world, values, feed, device)
         return values.finish()
+
+    def _run_world(self, world: WorldPlan, values: Values, feed: Feed, device: torch.device) -> None:
+        if world.name not in feed.worlds:
+            raise RunError(f"The feed has no inputs for the world {world.name!r}; it has {sorted(feed.worlds)}.")
+        batch = feed.worlds[world.name]
+        given = batch.args, with_own_cache(batch.kwargs)
+        args, kwargs = moved(copied(given) if values.copies else given, device)
+        if batch.generation is not None:
+            self._generate(world, values, batch, kwargs)
+            return
+        self._refuse_steps(world)
+        if world.gradients:
+            with torch.enable_grad(), PlainAttention() if self.plan.higher else nullcontext():
+                self._call(self._passes[world.name], values, args, kwargs)
+        else:
+            self._call(self._passes[world.name], values, args, kwargs)
 
     def _refuse_steps(self, world: WorldPlan) -> None:
         for steps, at in self._spans[world.name].items():
@@ -150,12 +155,11 @@ class Runner:
                 check_cache(output, continuation.length(step), next(iter(here.plan.skips.values())).node.at)
             return output
 
-        with torch.no_grad():
-            tokens = continuation.run(call)
-            for index in sorted(self.plan.needed):
-                node = self.plan.graph.nodes[index]
-                if isinstance(node, Read) and node.site.name == NEW_TOKENS and node.world == world.name:
-                    values.read(index, tokens)
+        tokens = continuation.run(call)
+        for index in sorted(self.plan.needed):
+            node = self.plan.graph.nodes[index]
+            if isinstance(node, Read) and node.site.name == NEW_TOKENS and node.world == world.name:
+                values.read(index, tokens)
         values.end_generation()
         for steps, at in spans.items():
             if steps.start >= continuation.ran or (steps.stop is not None and steps.stop > continuation.ran):

@@ -15,6 +15,8 @@ class Overwritten(Exception):
 class Saved:
     """The saved values of one run.
 
+    Values that share memory in the network share it here, as a hook would find them.
+
     Attributes:
         values: what was saved, by name.
         weights: the memory of the network's weights and buffers; what is saved from there is copied.
@@ -27,7 +29,8 @@ class Saved:
         """Nothing is saved yet."""
         self.values: dict[str, Any] = {}
         self._versioned = versioned
-        self._kept: list[tuple[Tensor, int]] = []
+        self._kept: list[Tensor] = []
+        self._versions: list[int] = []
         self._foreign: set[int] = set()
         self.weights: frozenset[int] = frozenset()
 
@@ -44,13 +47,26 @@ class Saved:
             listed: it is one of several, one a step; they become a list.
         """
         if isinstance(value, Tensor):
-            value = self._own(value.detach())
-            if self._versioned:
-                self._kept.append((value, value._version))
+            storage = value.untyped_storage()
+            # Memory much larger than the value would be kept alive whole.
+            if (
+                storage.nbytes() > 2 * value.nbytes
+                or storage._cdata in self.weights
+                or (self._foreign and storage._cdata in self._foreign)
+            ):
+                value = value.detach().clone()
+            else:
+                if value.requires_grad or value._is_view() or type(value) is not Tensor:
+                    value = value.detach()
+                if self._versioned:
+                    self._kept.append(value)
+                    self._versions.append(value._version)
         else:
             value = detach(value, self._own)
             if self._versioned:
-                self._kept += [(part, part._version) for part in tensors_in(value)]
+                parts = list(tensors_in(value))
+                self._kept += parts
+                self._versions += [part._version for part in parts]
         for name in names:
             if listed:
                 self.values.setdefault(name, []).append(value)
@@ -63,14 +79,13 @@ class Saved:
         Raises:
             Overwritten: the network has changed one of them since it was read.
         """
-        if any(value._version != version for value, version in self._kept):
+        if [value._version for value in self._kept] != self._versions:
             raise Overwritten
         return self.values
 
     def _own(self, value: Tensor) -> Tensor:
-        """The value in memory that is not much larger than it, and that no weight, input or other saved value is in."""
+        """The value in memory that is not much larger than it, and that no weight or input is in."""
         storage = value.untyped_storage()
         if storage.nbytes() > 2 * value.nbytes or storage._cdata in self._foreign or storage._cdata in self.weights:
             return value.clone()
-        self._foreign.add(storage._cdata)  # a second value in the same memory gets a copy
         return value

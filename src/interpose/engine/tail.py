@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from interpose.engine.member import Making, Member, Misfit
-from interpose.engine.structures import copied, detach
+from interpose.engine.structures import copied
 from interpose.graph.nodes import Constant, Input
 
 _ROWS = 512
@@ -60,7 +60,7 @@ def _together(members: Sequence[Member], wanted: dict[int, tuple[Tensor, ...]]) 
     shared = [value for value, many in given if not many]
     try:
         if len(shared) == len(given):
-            saved = detach(make(*shared))
+            saved = make(*shared)
             return {member.number: copied(saved) for member in members}
         made = torch.vmap(make, in_dims=tuple(0 if many else None for _, many in given))(*[value for value, _ in given])
     except Misfit:
@@ -78,7 +78,7 @@ def _alone(member: Member, values: tuple[Tensor, ...]) -> dict[str, Any]:
         making.make(member.reach.tail.nodes)
     except Exception as error:
         raise Misfit(str(error)) from error
-    return copied(detach(making.saved))
+    return copied(making.saved)
 
 
 def _inputs(member: Member) -> list[tuple[int, Any]]:

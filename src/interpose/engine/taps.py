@@ -124,7 +124,7 @@ class TappedView:
         return Change(
             prepare=self._preparation(path, sides),
             inside=_around_one_another(around),
-            outside=self._around_output(path, "output" in sides),
+            outside=self._reach((path, "output")),
         )
 
     def _preparation(self, path: str, sides: list[str]) -> Callable[[torch.nn.Module], None] | None:
@@ -142,16 +142,22 @@ class TappedView:
         return lambda _: instead
 
     def _reach(self, anchor: Anchor) -> Callable[[Any], Any]:
-        number, taps = self._numbers[anchor], self._plan.taps.get(anchor, ())
+        """What is done on a side of a module; it raises Finished where nothing after it is wanted."""
+        number, taps = self._numbers.get(anchor, -1), self._plan.taps.get(anchor, ())
         captures = tuple((place, lens(place)) for place in self._plan.captures.get(anchor, ()))
+        tap = taps[0] if len(taps) == 1 and not captures and taps[0].site.call is None else None
 
         def reach(raw: Any) -> Any:
-            return self.world.reach(number, taps, captures, raw)  # type: ignore[union-attr]
+            world: World = self.world  # type: ignore[assignment]
+            if tap is not None:
+                raw = world.reach_one(number, tap, raw)
+            elif number >= 0:
+                raw = world.reach(number, taps, captures, raw)
+            if world.done:
+                raise Finished
+            return raw
 
-        if len(taps) != 1 or captures or taps[0].site.call is not None:
-            return self._apart(reach)
-        (tap,) = taps
-        return self._apart(lambda raw: self.world.reach_one(number, tap, raw))  # type: ignore[union-attr]
+        return self._apart(reach)
 
     def _apart(self, reach: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """The same, where what is computed there is not to be taken for an attention's own products."""
@@ -167,20 +173,6 @@ class TappedView:
 
         return paused
 
-    def _around_output(self, path: str, tapped_there: bool) -> Around:
-        reach = self._reach((path, "output")) if tapped_there else _as_it_is
-
-        def around(stock: Forward) -> Forward:
-            def forward(*args: Any, **kwargs: Any) -> Any:
-                output = reach(stock(*args, **kwargs))
-                if self.world.done:  # type: ignore[union-attr]
-                    raise Finished
-                return output
-
-            return forward
-
-        return around
-
     def _around_input(self, module: torch.nn.Module, path: str, sides: list[str]) -> Around:
         reach_all = self._reach((path, "inputs")) if "inputs" in sides else None
         reach = self._reach((path, "input")) if "input" in sides else None
@@ -192,8 +184,6 @@ class TappedView:
                     args, kwargs = reach_all((args, kwargs))
                 if reach is not None:
                     args, kwargs = _with_input(reach, names, args, kwargs)
-                if self.world.done:  # type: ignore[union-attr]
-                    raise Finished
                 return stock(*args, **kwargs)
 
             return forward
@@ -253,10 +243,6 @@ def _around_one_another(parts: list[Around]) -> Around | None:
         return stock
 
     return around if parts else None
-
-
-def _as_it_is(output: Any) -> Any:
-    return output
 
 
 def _with_input(

@@ -36,7 +36,7 @@ class Values:
         self._known: dict[int, Any] = {}
         self._versions: dict[int, int] = {}
         self._waits = list(plan.waits)
-        self._left = [len(users) for users in plan.uses]
+        self._left = list(plan.counts)
         self._derived: set[int] = set()
         self._versioned = not torch.is_inference_mode_enabled()
         self._saved = Saved(self._versioned)
@@ -72,7 +72,7 @@ class Values:
             waits = [used for used in plan.depends[index] if used in stepped or used not in self._known]
             # One that is not of this step waits for ever.
             self._waits[index] = len(waits) if step in steps else -1
-            self._left[index] = len(plan.uses[index])
+            self._left[index] = plan.counts[index]
 
     def end_step(self, step: int) -> None:
         """Check that everything of this step has been made.
@@ -123,7 +123,7 @@ class Values:
 
     def take(self, of: int) -> Any:
         """The value of a node for a write that uses it, as memory that the network may change."""
-        value, only = self.get(of), len(self.plan.uses[of]) == 1
+        value, only = self.get(of), self.plan.counts[of] == 1
         self._release(of)
         only = only and of not in self.plan.targets and of not in self._held
         if not isinstance(value, Tensor) or (only and is_fresh(self.plan.graph.nodes[of])):
@@ -170,7 +170,9 @@ class Values:
         if name not in self.feed.tensors:
             raise RunError(f"The feed has no tensor named {name!r}; it has {sorted(self.feed.tensors)}.")
         value = self.feed.tensors[name]
-        return value.to(self.device) if isinstance(value, Tensor) else value
+        if not isinstance(value, Tensor) or value.device == self.device:
+            return value  # to() looks through all its arguments before it does nothing
+        return value.to(self.device)
 
     def as_target(self, index: int, value: Any) -> Any:
         """The value as something can be differentiated by it: a leaf, or an alias of its own; else unchanged.

@@ -26,7 +26,7 @@ class Change:
     Attributes:
         prepare: given the copy, once, when the view is made.
         inside: around the module's own forward, after the user's pre-hooks have seen the input.
-        outside: around the whole call, after the user's hooks have seen the output.
+        outside: given what the whole call gave, after the user's hooks have seen it; gives what goes on from there.
     """
 
     __slots__ = ("inside", "outside", "prepare")
@@ -35,7 +35,7 @@ class Change:
         self,
         prepare: Callable[[torch.nn.Module], None] | None = None,
         inside: Around | None = None,
-        outside: Around | None = None,
+        outside: Callable[[Any], Any] | None = None,
     ) -> None:
         """Any of the three may be absent."""
         self.prepare, self.inside, self.outside = prepare, inside, outside
@@ -58,7 +58,8 @@ class View:
 
     def __init__(self, network: torch.nn.Module, changes: Mapping[str, Change]) -> None:
         """Copy the modules on the way to each change."""
-        self._seen: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        self._seen: list[dict[str, Any]] = []
+        self._was: list[dict[str, Any]] = []
         copies: dict[str, torch.nn.Module] = {"": self._copy(network, "")}
         for path, change in changes.items():
             module = self._reach(copies, path)
@@ -71,12 +72,13 @@ class View:
     def fresh(self) -> bool:
         """Whether every copied module is still as it was when it was copied, so that the view may be used again."""
         try:
-            return all(now == was for now, was in self._seen)
+            return self._seen == self._was
         except (RuntimeError, ValueError):  # a changed attribute that does not compare to one truth value
             return False
 
     def _watch(self, attributes: dict[str, Any]) -> None:
-        self._seen.append((attributes, dict(attributes)))
+        self._seen.append(attributes)
+        self._was.append(dict(attributes))
 
     def _reach(self, copies: dict[str, torch.nn.Module], path: str) -> torch.nn.Module:
         here, module = "", copies[""]
@@ -118,21 +120,20 @@ def _put_around(module: torch.nn.Module, change: Change) -> None:
         within.__dict__["forward"] = change.inside(within.forward)
     for name in (*_HOOKS, *_HOOK_NOTES):
         module.__dict__[name] = type(module.__dict__[name])()
-    module.__dict__["forward"] = change.outside(_called(within))
+    module.__dict__["forward"] = _called(within, change.outside)
 
 
-def _called(module: torch.nn.Module) -> Forward:
-    """The module's call; its bare forward as long as it has no hooks."""
-    hooks = [module.__dict__[name] for name in _HOOKS]
-    first, second, third, fourth = hooks
+def _called(module: torch.nn.Module, then: Callable[[Any], Any]) -> Forward:
+    """The module's call, its bare forward as long as it has no hooks; and then what is done to the result."""
+    first, second, third, fourth = [module.__dict__[name] for name in _HOOKS]
     bare = module.forward
 
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def forward(*args: Any, **kwargs: Any) -> Any:
         if first or second or third or fourth:
-            return module(*args, **kwargs)
-        return bare(*args, **kwargs)
+            return then(module(*args, **kwargs))
+        return then(bare(*args, **kwargs))
 
-    return call
+    return forward
 
 
 def _unbound(twin: Any, path: str) -> Forward:

@@ -42,13 +42,12 @@ class World:
         self._beside: dict[Place, Any] = {}
         self._stand_ins: dict[int, Any] = {}
         self._wanted = dict(plan.wanted)
-        self._reached = [False] * len(plan.sites)
-        self._missing = len(plan.sites)
+        self._missing = set(range(len(plan.sites)))
 
     @property
     def missed(self) -> list[str]:
         """The sites that were not reached."""
-        return sorted(str(site) for site, reached in zip(self.plan.sites, self._reached, strict=True) if not reached)
+        return sorted(str(self.plan.sites[number]) for number in self._missing)
 
     def beside(self, place: Place) -> Any:
         """What was captured at a place that a form needs."""
@@ -96,8 +95,9 @@ class World:
         self._calls[anchor] = 1
         if not tap.kept or self._copies:
             return self.apply(tap, raw)
-        if not self._reached[tap.number]:
-            self._reach(tap.number)
+        self._missing.discard(tap.number)
+        if not self._missing:
+            self.done = self.plan.stoppable
         self._keep(tap.kept, tap.lens.get(raw, self))
         return raw
 
@@ -111,8 +111,7 @@ class World:
         Returns:
             `raw` itself where nothing was written, else what goes on in its place.
         """
-        if not self._reached[tap.number]:
-            self._reach(tap.number)
+        self._reach(tap.number)
         original = current = tap.lens.get(raw, self)
         for index, write in tap.steps:
             if write is None:
@@ -137,8 +136,7 @@ class World:
         Raises:
             RunError: it is made later in the same pass.
         """
-        if not self._reached[module.number]:
-            self._reach(module.number)
+        self._reach(module.number)
         number = module.number
         if number in self._left_out:
             raise RunError(
@@ -154,8 +152,7 @@ class World:
         return (value, None) if module.form == "first" else value
 
     def _reach(self, number: int) -> None:
-        self._reached[number] = True
-        self._missing -= 1
+        self._missing.discard(number)
         if not self._missing:
             self.done = self.plan.stoppable
 
@@ -181,7 +178,8 @@ class World:
             if current is None or node.site.part == "output":
                 return value
             raise ShapeError(f"{node.at}: {node.site} is a {type(current).__name__}; write an element of it: [0] = ...")
-        value = value.to(current)
+        if value.dtype != current.dtype or value.device != current.device:
+            value = value.to(current)
         if value.shape == current.shape:
             return value
         if _gives_each_query_head_its_own(node, value, current):

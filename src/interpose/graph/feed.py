@@ -66,11 +66,13 @@ class Batch:
         args: positional arguments.
         kwargs: keyword arguments; for a language model `input_ids`, `attention_mask`, `position_ids`.
         generation: how the network goes on from there; None for one forward pass.
+        whole: its mask was made for prompts of one length, so that no row is padded.
     """
 
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     generation: Generation | None = None
+    whole: bool = False
 
     @classmethod
     def of_tokens(cls, ids: Any, mask: Any) -> "Batch":

@@ -17,9 +17,13 @@ _MADE = ("<frozen", "<@", "<string>", "<__array")
 _HELPERS = ("/einops/", "/jaxtyping/", "/beartype/", contextlib.__file__, copy.__file__)
 
 
-def user_line() -> str:
-    """The innermost line of the program that is not interpose's, torch's or a tensor helper's, as file:line."""
-    frame, outermost = sys._getframe(1), ""
+def user_line(ours: int = 0) -> str:
+    """The innermost line of the program that is not interpose's, torch's or a tensor helper's, as file:line.
+
+    Args:
+        ours: how many callers are interpose's for certain, and need not be looked at.
+    """
+    frame, outermost = sys._getframe(1 + ours), ""
     while frame is not None:
         name = frame.f_code.co_filename
         whose = _KNOWN.get(name) or _whose(name)

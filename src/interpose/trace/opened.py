@@ -146,5 +146,6 @@ class Worlds:
         table = self._recorder.model.family
         key = world, "" if table is None else table.given_as(site)
         if key not in self._paddings:
-            self._paddings[key] = Padding.of(self.batches[world], key[1])
+            batch = self.batches[world]
+            self._paddings[key] = None if batch.whole and not key[1] else Padding.of(batch, key[1])
         return self._paddings[key]

@@ -51,8 +51,8 @@ class Recorder:
         self._kept: list[torch.Tensor] = []
 
     def add(self, node: Node) -> Ref:
-        """Append a node, marked with the user's line."""
-        object.__setattr__(node, "at", node.at or user_line())
+        """Append a node, marked with the user's line; asked for by a function of interpose that the user has called."""
+        object.__setattr__(node, "at", node.at or user_line(ours=2))
         self.nodes.append(node)
         if self.steps is not None and not self.steps.one:
             of_steps = isinstance(node, Read) or any(ref.index in self.stepped for ref in references(node))
@@ -144,7 +144,7 @@ class Recorder:
 
         def capture() -> Node:
             name = next(name for number in count(len(self.constants)) if (name := f"c{number}") not in self.constants)
-            self.constants[name] = tensor.detach().clone()
+            self.constants[name] = (tensor.detach() if tensor.requires_grad else tensor).clone()
             return Constant(ref=name)
 
         # Inference tensors have no version, so that each capture is of its own.

@@ -76,7 +76,8 @@ def make_batch(model: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any], g
     if isinstance(only, Tokens):
         only = only.batch
     if isinstance(only, Batch):
-        return replace(only, kwargs={**only.kwargs, **_asked(model, kwargs)})
+        # Its mask may have been changed since it was made.
+        return replace(only, kwargs={**only.kwargs, **_asked(model, kwargs)}, whole=False)
     if isinstance(only, Mapping):
         return make_batch(model, (), {**only, **kwargs}, generates)
     if model.family is None:
@@ -153,9 +154,8 @@ def _with_mask(kwargs: dict[str, Any]) -> Batch:
     if mask is None and "position_ids" not in kwargs:
         rows, length = ids.shape
         mask, positions = _whole(rows, length, ids.device)
-        return Batch(
-            kwargs={"input_ids": ids, "attention_mask": mask, "position_ids": positions, "use_cache": False, **kwargs}
-        )
+        made = {"input_ids": ids, "attention_mask": mask, "position_ids": positions, "use_cache": False}
+        return Batch(kwargs={**made, **kwargs}, whole=True)
     made = Batch.of_tokens(ids, torch.ones_like(ids) if mask is None else mask)
     return Batch(kwargs={**made.kwargs, **kwargs})
 
@@ -170,5 +170,5 @@ def _after_cache(ids: torch.Tensor, mask: torch.Tensor | None, kwargs: dict[str,
 
 def _whole(rows: int, length: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """The mask and the positions of prompts of one length, each [row, position]."""
-    ones = torch.ones(rows, length, dtype=torch.long, device=device)
-    return ones, torch.arange(length, device=device).expand(rows, -1).contiguous()
+    ones, positions = torch.ones(rows, length, dtype=torch.long, device=device), torch.arange(length, device=device)
+    return ones, positions[None] if rows == 1 else positions.repeat(rows, 1)
