@@ -116,7 +116,10 @@ def test_a_plan_says_what_will_run(model: ip.Model, ids: torch.Tensor) -> None:
             model.layers[1].attn.z = z
             h = model.layers[0].output
             ip.grad(model.logits.sum(), h).save()
-    assert str(model.plan(t.graph)).splitlines() == [
+    *lines, among_others = str(model.plan(t.graph)).splitlines()
+    assert among_others.startswith("runs whole, also among several: ")
+    assert among_others.endswith(": a gradient needs the whole run")
+    assert lines == [
         'forward pass "clean", stops after the last site',
         "  model.layers.1.self_attn.o_proj (input): layers[1].attn.z",
         'forward pass "corrupt" with gradients, stops after the last site',

@@ -6,11 +6,12 @@ from typing import Any, final
 
 from torch import Tensor
 
-from interpose.engine.reach import order_of
+from interpose.engine.reach import Reach, order_of
 from interpose.engine.resumed import Stock, plan_of, repeats, run
 from interpose.engine.structures import moved
 from interpose.engine.world_plan import WorldPlan
 from interpose.graph.feed import Batch
+from interpose.graph.nodes import Read
 from interpose.graph.sites import Site
 
 _TAKEN = frozenset(["input_ids", "attention_mask", "position_ids", "use_cache"])
@@ -130,3 +131,16 @@ class Base:
         """Note whether what else a layer is given is the same again for more rows."""
         self.staggers = self.staggers and repeats(values, self.prompts.rows)
         return values
+
+
+def last_logits(reach: Reach) -> int | None:
+    """How many last positions of the logits a graph reads; None for all, 1 where it reads none."""
+    nodes = reach.graph.nodes
+    if any(site.name == "logits" and any(write for _, write in steps) for site, steps in reach.steps.items()):
+        return None
+    reads = [i for i in reach.tail.reads if nodes[i].site.name == "logits"]  # type: ignore[attr-defined]
+    heads = [i for rest in reach.rests.values() for i in rest if isinstance(nodes[i], Read)]
+    if any(nodes[i].site.name == "logits" for i in heads):  # type: ignore[attr-defined]
+        return None
+    depths = [reach.depth.get(i) for i in reads]
+    return None if None in depths else max([1, *[depth or 1 for depth in depths]])

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from interpose.engine.base import Base
+from interpose.engine.fitting import widened
 from interpose.engine.member import Member
 from interpose.engine.reach import EMBEDDING
 from interpose.engine.resumed import Stock, plan_of, repeated, run
@@ -75,7 +76,7 @@ class Cone:
         if any(after.shape != parts[0].shape for _, after in changed):
             wide = max((after for _, after in changed), key=lambda after: after.numel()).shape
             new = dict(changed)
-            return torch.cat([_widened(new.get(number, part), wide) for number, part in enumerate(parts)])
+            return torch.cat([widened(new.get(number, part), wide) for number, part in enumerate(parts)])
         if len(changed) == len(parts):
             return torch.cat([after.expand(shape) for _, after in changed])
         result = value.clone()
@@ -103,11 +104,3 @@ class Cone:
     def beside(self, layer: int, values: tuple[Any, ...]) -> tuple[Any, ...]:  # noqa: ARG002
         """What else a layer is given, for its rows."""
         return tuple([repeated(value, self._each, self._rows) for value in values]) if self._staggered else values
-
-
-def _widened(value: Tensor, shape: torch.Size) -> Tensor:
-    """Keys or values with one head a query head."""
-    for axis in (1, 2):
-        if value.shape[axis] != shape[axis]:
-            return value.repeat_interleave(shape[axis] // value.shape[axis], axis)
-    return value

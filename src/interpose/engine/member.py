@@ -1,97 +1,21 @@
 """One run among those that share a pass: what it writes into its rows, and what it reads there."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, final
 
 import torch
 from torch import Tensor
 
-from interpose.engine.base import Base
+from interpose.engine.base import Base, last_logits
+from interpose.engine.fitting import fitting, widened
+from interpose.engine.making import Making, Misfit
 from interpose.engine.needs import used_by
 from interpose.engine.reach import Reach, first_layer, order_of, position_axis
 from interpose.engine.resumed import Stock
 from interpose.graph.feed import Feed
 from interpose.graph.nodes import Read, Write
 from interpose.graph.sites import Site
-
-
-class Misfit(Exception):
-    """Something that the run by itself should complain of, in its own words."""
-
-
-@final
-class Making:
-    """Values of a graph's nodes, made when they are asked for.
-
-    Args:
-        reach: the graph.
-        tensors: what its inputs and constants are.
-        stock: the network, for weights and calls of its modules.
-        known: the values of nodes that have been made.
-        left: how often each node is still used; one that is not used again is dropped. None to keep all.
-    """
-
-    def __init__(
-        self,
-        reach: Reach,
-        tensors: Mapping[str, Any],
-        stock: Stock,
-        known: dict[int, Any],
-        left: Counter[int] | None = None,
-    ) -> None:
-        """Make nothing yet."""
-        self.known, self.saved = known, dict[str, Any]()
-        self._reach, self._tensors, self._stock = reach, tensors, stock
-        self._left, self._gone = left, set[int]()
-
-    def make(self, indices: Iterable[int]) -> None:
-        """Make nodes, in order, that have not been made."""
-        for index in indices:
-            if index in self.known or index in self._gone:
-                continue
-            evaluate = self._reach.evaluators[index]
-            if evaluate is None:
-                raise Misfit("a value is made later in the same pass")
-            self.known[index] = evaluate(self)
-            self.drop(index)
-
-    def drop(self, index: int) -> None:
-        """Drop what a node has used and nothing else will."""
-        if self._left is None:
-            return
-        for used in used_by(self._reach.graph.nodes[index]):
-            self._left[used] -= 1
-            if self._left[used] <= 0:
-                self.known.pop(used, None)
-                self._gone.add(used)
-
-    def get(self, index: int) -> Any:
-        """The value of a node that has been made."""
-        return self.known[index]
-
-    def save(self, name: str, index: int) -> None:
-        """Keep a value under a name."""
-        self.saved[name] = self.known[index]
-
-    def call(self, path: str, args: tuple[Any, ...]) -> Any:
-        """Apply one of the network's own modules."""
-        return self._stock.network.get_submodule(path)(*args)
-
-    def weight(self, path: str) -> Tensor:
-        """A parameter or buffer of the network."""
-        owner, _, name = path.rpartition(".")
-        found = getattr(self._stock.network.get_submodule(owner), name, None)
-        if not isinstance(found, Tensor):
-            raise Misfit(f"no weight at {path}")
-        return found
-
-    def given(self, name: str) -> Any:
-        """A tensor of the feed, on the model's device."""
-        if name not in self._tensors:
-            raise Misfit(f"no tensor named {name}")
-        value = self._tensors[name]
-        return value.to(self._stock.device) if isinstance(value, Tensor) else value
 
 
 @final
@@ -185,10 +109,11 @@ class Member:
     def _difference(self, making: Making, site: Site, index: int, write: Write) -> Tensor | None:
         making.make(self.reach.rests[index])
         before, after = self.base.sites[site], making.get(write.value.index)
-        after = _fitting(after, before.dtype, before.shape)
+        after = fitting(after, before.dtype, before.shape)
         axis = position_axis(site)
-        if after.shape != before.shape or axis is None:
+        if axis is None or after.shape[axis] != before.shape[axis]:
             return None
+        before = widened(before, after.shape)
         differs = after != before
         others = [number for number in range(differs.ndim) if number != axis]
         return differs.any(others[0]) if len(others) == 1 else differs.movedim(axis, 0).flatten(1).any(1)
@@ -250,7 +175,7 @@ class Member:
         narrow = axis is not None and self._from and shape[axis] != self.base.prompts.length
         if narrow and axis is not None:
             shape[axis] = self.base.prompts.length
-        made = _fitting(made, value.dtype, torch.Size(shape))
+        made = fitting(made, value.dtype, torch.Size(shape))
         return made.narrow(axis, self._from, shape[axis] - self._from) if narrow and axis is not None else made
 
     def _whole(self, site: Site, value: Tensor) -> Tensor:
@@ -280,35 +205,5 @@ class Member:
         return Counter(used for index in heads for used in used_by(nodes[index]))
 
 
-def last_logits(reach: Reach) -> int | None:
-    """How many last positions of the logits a graph reads; None for all, 1 where it reads none."""
-    nodes = reach.graph.nodes
-    if any(site.name == "logits" and any(write for _, write in steps) for site, steps in reach.steps.items()):
-        return None
-    reads = [i for i in reach.tail.reads if nodes[i].site.name == "logits"]  # type: ignore[attr-defined]
-    heads = [i for rest in reach.rests.values() for i in rest if isinstance(nodes[i], Read)]
-    if any(nodes[i].site.name == "logits" for i in heads):  # type: ignore[attr-defined]
-        return None
-    depths = [reach.depth.get(i) for i in reads]
-    return None if None in depths else max([1, *[depth or 1 for depth in depths]])
-
-
 def _from_start(position: int, length: int) -> int:
     return max(0, position + length if position < 0 else min(position, length))
-
-
-def _fitting(value: Any, dtype: torch.dtype, shape: torch.Size) -> Tensor:
-    """A value as a site of some shape takes it; keys and values may have one head a query head."""
-    if not isinstance(value, Tensor):
-        raise Misfit("what is written is no tensor")
-    value = value.to(dtype)
-    if value.shape == shape:
-        return value
-    if value.ndim == len(shape) and sum(a != b for a, b in zip(value.shape, shape, strict=True)) == 1:
-        axis = next(n for n, (a, b) in enumerate(zip(value.shape, shape, strict=True)) if a != b)
-        if value.shape[axis] > shape[axis] > 1 and axis in (1, 2):
-            return value
-    try:
-        return value.expand(shape)
-    except RuntimeError as error:
-        raise Misfit(str(error)) from None

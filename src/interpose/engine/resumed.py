@@ -23,6 +23,9 @@ from interpose.graph.nodes import Graph, Read, World, Write
 from interpose.graph.places import Dims, Place, Table
 from interpose.graph.sites import Site
 
+_PARTS = frozenset(["blocks", "fused", "groups"])
+"""Forms of which a module's output has several."""
+
 Happens = Callable[[Site, Tensor], Tensor]
 """Given a site and its value for all rows, the value to go on with; the same object where nothing is changed."""
 
@@ -155,8 +158,10 @@ class Reached:
         self._calls[anchor] += 1
         if self._calls[anchor] > 1:
             raise RunError("a module is called more than once in one pass")
+        # Parts of one projection do not change each other, and a write may change the shape that the others have.
+        parts = {tap.number: tap.lens.get(raw, self) for tap in taps if tap.place.form in _PARTS}
         for tap in taps:
-            raw = self.apply(tap, raw)
+            raw = self._apply(tap, raw, parts[tap.number] if tap.number in parts else tap.lens.get(raw, self))
         for place, through in captures:
             self._beside[place] = through.get(raw, self)
         return raw
@@ -167,9 +172,11 @@ class Reached:
 
     def apply(self, tap: Tap, raw: Any) -> Any:
         """Let happen what happens at a site; gives back what goes on in place of `raw`."""
+        return self._apply(tap, raw, tap.lens.get(raw, self))
+
+    def _apply(self, tap: Tap, raw: Any, before: Tensor) -> Any:
         self.missing.discard(tap.site)
         self.done = not self.missing and not self._whole
-        before = tap.lens.get(raw, self)
         after = self._happens(tap.site, before)
         if after is before:
             return raw

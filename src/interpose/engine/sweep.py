@@ -13,9 +13,10 @@ from typing import Any, NamedTuple, final
 import torch
 from torch import Tensor
 
-from interpose.engine.base import Base, Prompts
+from interpose.engine.base import Base, Prompts, last_logits
 from interpose.engine.cone import Cone
-from interpose.engine.member import Member, Misfit, last_logits
+from interpose.engine.making import Misfit
+from interpose.engine.member import Member
 from interpose.engine.reach import EMBEDDING, Reach
 from interpose.engine.resumed import Stock
 from interpose.engine.tail import finish

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interpose.engine.member import Making, Member, Misfit
+from interpose.engine.making import Making, Misfit
+from interpose.engine.member import Member
 from interpose.engine.structures import copied
 from interpose.graph.nodes import Constant, Input
 
