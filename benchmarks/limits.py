@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any, final
 
 import torch
@@ -58,8 +59,8 @@ def _weights(module: nn.Module) -> int:
 def useful(sweep: Sweep) -> dict[str, float]:
     """What a sweep has to compute: for each patch that changes anything, all that it can reach.
 
-    A patch at a position before the prompts first differ changes nothing. Of the others, every later layer is counted at
-    every position from the patch on, and the logits at the last position where the patch can reach them.
+    A patch at a position before the prompts first differ changes nothing. Of the others, every later layer is counted
+    at every position from the patch on, and the logits at the last position where the patch can reach them.
 
     Returns:
         `patches` that are worth running, of `all`, and their `flops`.
@@ -100,7 +101,7 @@ class Rates:
 
 
 @torch.no_grad()
-def rates(network: Any, rows: Sequence[int] = ROWS, seconds: float = 0.4) -> Rates:
+def rates(network: Any, rows: Sequence[int] = ROWS, seconds: float = 0.2) -> Rates:
     """Measure the matrix products of a network's first layer, without anything between them.
 
     Args:
@@ -127,21 +128,22 @@ def rates(network: Any, rows: Sequence[int] = ROWS, seconds: float = 0.4) -> Rat
 
 
 def _seconds(linear: nn.Linear, count: int, seconds: float) -> float:
-    """The fastest of several spells of calls, a call."""
+    """The median of several spells of calls, a call."""
     weight = linear.weight
     given = torch.randn(count, linear.in_features, device=weight.device, dtype=weight.dtype)
-    calls, spells = 1, []
-    while not spells or sum(spells) < seconds or len(spells) < 3:
+    calls, spent = 1, 0.0
+    spells: list[float] = []
+    while spent < seconds or len(spells) < 3:
         started = _now(weight)
         for _ in range(calls):
             nn.functional.linear(given, weight)
         took = _now(weight) - started
         if took < seconds / 20:
-            calls *= 2
+            calls, spells = 2 * calls, []
             continue
-        spells.append(took)
-        best = min(spells) / calls
-    return best
+        spent += took
+        spells.append(took / calls)
+    return median(spells)
 
 
 def _now(weight: torch.Tensor) -> float:

@@ -1,7 +1,7 @@
-"""A faithfulness curve as a loop would write it: everything anew for every size. `speed.py` compares `locate`'s way with it.
+"""A faithfulness curve as a plain loop, everything anew for every size, for `speed.py` to compare the library with.
 
-For each circuit one block with three worlds: the corrupt prompts, whose sources are all kept at all positions; the clean
-prompts; and the clean prompts with every edge outside the circuit carrying what it carried on the corrupt ones.
+For each circuit one block with three worlds: the corrupt prompts, whose sources are all kept at all positions; the
+clean prompts; and the clean prompts with every edge outside the circuit carrying what it carried on the corrupt ones.
 """
 
 from typing import Any

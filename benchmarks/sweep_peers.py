@@ -1,7 +1,7 @@
 """Other libraries in the sweeps of `speed.py`, each by the best call that its documentation has: one patch a forward.
 
-Each asks for the last position's logits only where it lets its user say so. What is patched in comes from one run of the
-corrupt prompts, kept by the library's own means.
+Each asks for the last position's logits only where it lets its user say so. What is patched in comes from one run of
+the corrupt prompts, kept by the library's own means.
 """
 
 from collections.abc import Sequence
@@ -69,13 +69,13 @@ def nnsight(sweep: Sweep) -> Patcher:
         with model.trace(**given):
             model.model.layers[layer].output[:, position] = value[:, position]
             logits = model.output.logits.save()
-        return logits
+        return logits  # noqa: RET504 - a block of nnsight gives its values by name
 
     def head(value: Tensor, layer: int, columns: slice) -> Tensor:
         with model.trace(**given):
             model.model.layers[layer].self_attn.o_proj.input[:, :, columns] = value[:, :, columns]
             logits = model.output.logits.save()
-        return logits
+        return logits  # noqa: RET504 - a block of nnsight gives its values by name
 
     def one(values: list[Tensor], unit: Unit) -> Tensor:
         layer = layer_of(unit)

@@ -1,7 +1,7 @@
 """What is patched in `speed.py`: a model, prompts and units; and the ways to do it that need no other library.
 
-A sweep runs the clean prompts once for each unit, with that unit's value from the corrupt prompts, and keeps the mean of
-logit(answer) - logit(wrong). A patcher does it unit by unit, so that a sample of the units tells what all of them take.
+A sweep runs the clean prompts once for each unit, with that unit's value from the corrupt prompts, and keeps the mean
+of logit(answer) - logit(wrong). A patcher does it unit by unit, so that a sample of the units tells what all take.
 """
 
 import copy
@@ -78,9 +78,11 @@ class Sweep:
 
     def ours(self) -> Tensor:
         """The whole sweep by interpose: one score a unit, clean minus patched."""
-        return ip.methods.ActivationPatching(batch_size=len(self.pairs)).score(
-            self.model, self.pairs, self.mediator
-        ).values
+        return (
+            ip.methods.ActivationPatching(batch_size=len(self.pairs))
+            .score(self.model, self.pairs, self.mediator)
+            .values
+        )
 
 
 def twin(network: nn.Module) -> Any:
