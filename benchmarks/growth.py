@@ -5,8 +5,8 @@
     python benchmarks/growth.py --quick --out g.json    a tiny random model, to see that it runs
 
 `make bench` runs the first; `.venv/bin/python scripts/pictures.py --growth` draws it. Layers: the first layers of the
-model, every position of a prompt of 14 tokens. Length: all layers, the last 8 positions. Raw hooks patch once a forward;
-they do a sample of the patches, which is also what interpose's result is compared with.
+model, every position of a prompt of 14 tokens. Length: all layers, the last 8 positions. Raw hooks patch once a
+forward; they do a sample of the patches, which is also what interpose's result is compared with.
 """
 
 import os
@@ -92,7 +92,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
 def _deep(model: ip.Model, layers: int, options: argparse.Namespace) -> Sweep:
     less = materials.shallow(model, layers)
     pairs = (
-        materials.random_pairs(1, 8, 1, model.sizes().vocab, options.seed)
+        materials.random_pairs(1, 4, 1, model.sizes().vocab, options.seed)
         if options.quick
         else materials.pair(model, materials.EARLY)
     )
@@ -105,7 +105,7 @@ def _wide(model: ip.Model, length: int, options: argparse.Namespace) -> Sweep:
         if options.quick
         else materials.long_pair(model, length, options.seed)
     )
-    return Sweep(f"{length} tokens", model, pairs, Last(STREAMS, LAST))
+    return Sweep(f"{length} tokens", model, pairs, Last(STREAMS, 2 if options.quick else LAST))
 
 
 def _point(size: int, sweep: Sweep, options: argparse.Namespace) -> dict[str, Any]:

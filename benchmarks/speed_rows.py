@@ -155,14 +155,14 @@ def _other(name: str, measured: Measured, seed: int) -> dict[str, Any]:
 def _curve(model: ip.Model, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Circuits of ten sizes, from the scores of EAP on the same pairs."""
     if options.quick:
-        pairs = materials.random_pairs(2, 6, 2, model.sizes().vocab, options.seed)
+        pairs, sizes = materials.random_pairs(2, 6, 2, model.sizes().vocab, options.seed), SIZES[-3:]
     else:
-        pairs = materials.even_pairs(model, 8, options.seed)
+        pairs, sizes = materials.even_pairs(model, 8, options.seed), SIZES
     edges = ip.mediators.Edges()
     graph = edges.graph(model)
     with torch.enable_grad():
         scores = ip.methods.EAP().score(model, pairs, edges).values
-    masks = torch.stack([prune(top_n(scores, count), graph) for count in budgets(graph.n_edges, SIZES)])
+    masks = torch.stack([prune(top_n(scores, count), graph) for count in budgets(graph.n_edges, sizes)])
     calls = {OURS: partial(together, model, pairs, edges, masks), ANEW: partial(one_by_one, model, pairs, edges, masks)}
     effort = Effort(options.rounds or 3, units=0, seed=options.seed)
     measured = measure_whole("curve", calls, effort, model.device.type == "cuda")

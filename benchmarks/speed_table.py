@@ -20,15 +20,21 @@ def _row(row: dict[str, Any]) -> list[str]:
     if "absent" in row or "wrong" in row:
         return [*lines, f"  {row.get('absent') or 'WRONG: ' + row['wrong']}"]
     ours = row["ours"]
-    limit = f"   {100 * row['limit']['share']:.0f} % of the limit" if "limit" in row else ""
+    limit = f"   {_limit(row['limit'])}" if "limit" in row else ""
     lines.append(f"  {'interpose':28} {_seconds(ours['seconds']):>10}{limit}")
+    lines += [f"  {row['note']}"] if "note" in row else []
     for other in row["others"]:
         lines.append(f"  {other['name']:28} {_other(other)}")
     if "holds" in row:
         lines.append(f"  {'pass' if row['holds'] else 'MISSED'}: {row['ratio']['median']:.1f}, at least {row['aim']:g}")
-    if row.get("holds") is False:
+    if row.get("holds") is False or row.get("limit", {}).get("holds") is False:
         lines += [f"    {part['seconds']:8.2f} s {part['calls']:8} x {part['name']}" for part in row["profile"]]
     return lines
+
+
+def _limit(limit: dict[str, Any]) -> str:
+    verdict = "pass" if limit["holds"] else "MISSED"
+    return f"{verdict}: {100 * limit['share']:.0f} % of the limit, at least {100 * limit['aim']:.0f} %"
 
 
 def _other(other: dict[str, Any]) -> str:

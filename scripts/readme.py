@@ -240,6 +240,7 @@ def _speed(row: dict[str, Any]) -> list[str]:
     if row.get("fastest") in others:
         seconds[1] = f"{row['fastest']}, {others[row['fastest']]:.3g} s"
     limit = f"{100 * row['limit']['share']:.0f} %" if "limit" in row else ""
+    limit += " (missed)" if limit and not row["limit"]["holds"] else ""
     return [*work, *seconds, *_brief(row), limit]
 
 
@@ -256,8 +257,8 @@ def _aim(row: dict[str, Any]) -> list[str]:
 
 
 def _missed(measured: dict[str, Any]) -> str:
-    """What takes the time where an aim is missed."""
-    said = []
+    """What takes the time where an aim is missed, and what rows say of themselves."""
+    said = [f"{row['work']}: {row['note']}" for row in measured["rows"] if "note" in row]
     for row in measured["rows"]:
         if row.get("holds") is False:
             most = ", ".join(f"`{part['name']}` {100 * part['share']:.0f} %" for part in row.get("profile", [])[:4])
