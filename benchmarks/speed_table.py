@@ -28,7 +28,7 @@ def _row(row: dict[str, Any]) -> list[str]:
     if "holds" in row:
         lines.append(f"  {'pass' if row['holds'] else 'MISSED'}: {row['ratio']['median']:.1f}, at least {row['aim']:g}")
     if row.get("holds") is False or row.get("limit", {}).get("holds") is False:
-        lines += [f"    {part['seconds']:8.2f} s {part['calls']:8} x {part['name']}" for part in row["profile"]]
+        lines += [f"    {part['seconds']:8.2f} s {part['calls']:8} x {part['name']}" for part in row.get("profile", [])]
     return lines
 
 
@@ -40,10 +40,11 @@ def _limit(limit: dict[str, Any]) -> str:
 def _other(other: dict[str, Any]) -> str:
     if "reason" in other:
         return f"not timed: {other['reason']}"
+    gap = f"   differs by {other['largest_difference']:.1g}" if "largest_difference" in other else ""
     ratio, note = other["ratio"], f"  ({other['note']})" if other.get("note") else ""
     return (
-        f"{_seconds(other['seconds']):>10}   {ratio['median']:.2f} x [{ratio['low']:.2f}, {ratio['high']:.2f}]   "
-        f"differs by {other['largest_difference']:.1g}{note}"
+        f"{_seconds(other['seconds']):>10}   {ratio['median']:.2f} x [{ratio['low']:.2f}, {ratio['high']:.2f}]"
+        f"{gap}{note}"
     )
 
 

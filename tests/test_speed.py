@@ -68,7 +68,7 @@ def test_a_quick_run_times_every_kind_of_work_beside_what_gives_the_same(measure
     assert rows["stream"]["size"] == {"units": 24, "pairs": 1, "tokens": 8}
     # Three of eight positions come after the first difference.
     assert rows["stream"]["useful"]["patches"] == 9
-    assert rows["stream"]["others"][0]["patches_timed"] == 32
+    assert rows["stream"]["others"][0]["patches_timed"] == 28
     assert measured["versions"]["interpose"] == ip.__version__
 
 
@@ -216,6 +216,23 @@ def test_the_readme_says_what_was_measured(measured: dict[str, Any], tmp_path: P
     result.with_name("speed-cuda.json").write_text(json.dumps(measured | {"device": "cuda"}), encoding="utf-8")
     assert script("readme").main(["--speed", str(result), str(page)]) == 0
     assert "| on a GPU | aim |" in page.read_text(encoding="utf-8")
+
+
+def test_edge_attribution_is_taken_from_its_own_benchmark(bench: Callable[[str], Any], tmp_path: Path) -> None:
+    rows = bench("speed_rows")
+    assert rows.attribution(tmp_path, "cpu")["absent"] == "no attribution.json: benchmarks/attribution.py makes it"
+
+    def row(name: str, seconds: float, memory: float) -> dict[str, Any]:
+        ratio = {"median": seconds / 2, "low": seconds / 3, "high": seconds}
+        return {"name": name, "seconds": seconds, "ratio": ratio, "peak_memory_mb": memory}
+
+    ours, stock = row("interpose, EAP", 2.0, 90.0), row("stock forward and backward", 1.0, 80.0)
+    others = [row("TransformerLens, one", 9.0, 500.0), row("TransformerLens, two", 6.0, 100.0)]
+    found = {"threads": 1, "rows": [ours, stock, *others]}
+    (tmp_path / "attribution.json").write_text(json.dumps(found), encoding="utf-8")
+    made = rows.attribution(tmp_path, "cpu")
+    assert (made["fastest"], made["ratio"]["median"], made["holds"]) == ("TransformerLens, two", 3.0, False)
+    assert "peak memory 0.90 of the fastest other's, at most 0.5" in made["note"]
 
 
 def test_growth_is_measured_and_drawn(bench: Callable[[str], Any], tmp_path: Path) -> None:
