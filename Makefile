@@ -35,9 +35,11 @@ check: setup    ## format, lint, import contracts, types, docs
 docs: setup    ## build the documentation into site/
 	$(BIN)/mkdocs build --strict
 
-bench: setup    ## what a run costs, beside other libraries in an environment of their own: about ten minutes
+bench: setup    ## what runs and experiments cost, beside other libraries in their own environment: half an hour
 	@sh scripts/peers.sh
 	.venv-peers/bin/python benchmarks/engine.py
+	.venv-peers/bin/python benchmarks/speed.py
+	.venv-peers/bin/python benchmarks/growth.py
 
 system:  ## install from Debian what some tests use: a browser and a font
 	@sh scripts/system.sh

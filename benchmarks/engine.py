@@ -23,7 +23,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -31,10 +30,9 @@ from typing import Any
 import identities
 import torch
 from contenders import OURS, SETTINGS, Contender, Setting
+from machine import processor, versions
 from peers import PEERS
 from timing import Rounds, estimate
-
-import interpose
 
 OUT = Path(__file__).parent / "results" / "engine.json"
 RAW, RAW_IDS, BLOCK, REPLAY = OURS
@@ -101,11 +99,11 @@ def _measured(options: argparse.Namespace) -> dict[str, Any]:
         "schema_version": 1,
         "created": datetime.now().astimezone().isoformat(timespec="seconds"),
         "command": " ".join(["benchmarks/engine.py", *options.given]),
-        "machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()}",
+        "machine": f"{processor()}, {os.cpu_count()} cores, {platform.system()}",
         "threads": options.threads,
         "pairs": options.pairs,
         "seed": options.seed,
-        "versions": _versions(not options.no_peers),
+        "versions": versions([] if options.no_peers else [of for _, of in PEERS.values() if of]),
         "tables": tables,
         "plain": plain,
         "identities": {"unit": "us", "modules": identities.MODULES, "rows": found},
@@ -227,25 +225,6 @@ def _described(setting: Setting) -> dict[str, Any]:
 def _reason(error: Exception) -> str:
     lines = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__}: {lines[0][:200]}"
-
-
-def _versions(peers: bool) -> dict[str, str]:
-    found = {"python": platform.python_version(), "interpose": interpose.__version__}
-    for name in ["torch", "transformers", "numpy", *(of for _, of in PEERS.values() if of and peers)]:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "absent"
-    return found
-
-
-def _processor() -> str:
-    """The processor's name, where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.machine()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def _shown(measured: dict[str, Any]) -> str:

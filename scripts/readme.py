@@ -2,6 +2,7 @@
 
 .venv/bin/python scripts/readme.py [out/demo/result.json [README.md]]                   what the demo found
 .venv/bin/python scripts/readme.py --cost [benchmarks/results/engine.json [README.md]]  what a run costs
+.venv/bin/python scripts/readme.py --speed [benchmarks/results/speed.json [README.md]]  how fast experiments are
 """
 
 import json
@@ -15,7 +16,12 @@ from typing import Any
 from interpose.errors import InterposeError
 from interpose.report import Result, story, words
 
-DEMO, COST = "demo", "cost"
+DEMO, COST, SPEED = "demo", "cost", "speed"
+RESULTS = {
+    DEMO: "out/demo/result.json",
+    COST: "benchmarks/results/engine.json",
+    SPEED: "benchmarks/results/speed.json",
+}
 AREAS = (("cpr", "CPR, higher is better"), ("cmd", "CMD, 0 is best"))
 
 
@@ -23,23 +29,30 @@ def main(arguments: Sequence[str]) -> int:
     """Rewrite a block.
 
     Args:
-        arguments: `--cost` for the costs, then the result's path and the page's; each may be left out.
+        arguments: `--cost` or `--speed` for these, then the result's path and the page's; each may be left out.
 
     Returns:
         the exit code: 0 done, 1 where a file or a mark is missing.
     """
-    given = [argument for argument in arguments if argument != "--cost"]
-    name, default = (
-        (COST, "benchmarks/results/engine.json") if len(given) < len(arguments) else (DEMO, "out/demo/result.json")
-    )
-    result_path, page = map(Path, [*given, *[default, "README.md"][len(given) :]])
+    name = next((name for name in (COST, SPEED) if f"--{name}" in arguments), DEMO)
+    given = [argument for argument in arguments if argument != f"--{name}"]
+    result_path, page = map(Path, [*given, *[RESULTS[name], "README.md"][len(given) :]])
     try:
-        made = costs(_measured(result_path)) if name == COST else block(Result.load(result_path))
+        made = _block(name, result_path)
         page.write_text(filled(page, made, name), encoding="utf-8")
     except InterposeError as error:
         print(f"readme: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _block(name: str, path: Path) -> str:
+    if name == DEMO:
+        return block(Result.load(path))
+    if name == COST:
+        return costs(_measured(path))
+    cuda = path.with_name("speed-cuda.json")
+    return speeds(_measured(path), _measured(cuda) if cuda.is_file() else None)
 
 
 def filled(page: Path, made: str, name: str = DEMO) -> str:
@@ -195,6 +208,78 @@ def _made(measured: dict[str, Any]) -> str:
         f"Median CPU milliseconds of a call for raw hooks; for the others the median of the ratios to raw hooks in "
         f"{measured['pairs']} rounds, with its 95 % bootstrap interval. {measured['machine']}, {measured['threads']} "
         f"thread, torch {versions['torch']}, transformers {versions['transformers']}; {when:%Y-%m-%d}."
+    )
+
+
+def speeds(measured: dict[str, Any], cuda: dict[str, Any] | None = None) -> str:
+    """What the README says of how fast experiments are, as Markdown.
+
+    Args:
+        measured: what `benchmarks/speed.py` wrote.
+        cuda: what it wrote on a GPU, or None.
+    """
+    there = {row["name"]: row for row in cuda["rows"]} if cuda else {}
+    head = ["work", "against", "interpose", "fastest of the others", "times as fast", "aim", "of the limit"]
+    rows = [_speed(row) for row in measured["rows"]]
+    if cuda:
+        head += ["on a GPU", "aim"]
+        rows = [
+            [*cells, *_brief(there.get(row["name"], {}))] for cells, row in zip(rows, measured["rows"], strict=True)
+        ]
+    parts = [_table(head, rows), *(_missed(each) for each in (measured, cuda) if each), _untimed(measured)]
+    parts += [_measured_on(each) for each in (measured, cuda) if each]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _speed(row: dict[str, Any]) -> list[str]:
+    work = [row["work"], row["against"]]
+    if "ratio" not in row:
+        return [*work, "", "", row.get("absent") or row.get("wrong", ""), *_aim(row), ""]
+    others = {other["name"]: other["seconds"]["median"] for other in row.get("others", []) if "seconds" in other}
+    seconds = [f"{row['ours']['seconds']['median']:.3g} s", ""]
+    if row.get("fastest") in others:
+        seconds[1] = f"{row['fastest']}, {others[row['fastest']]:.3g} s"
+    limit = f"{100 * row['limit']['share']:.0f} %" if "limit" in row else ""
+    limit += " (missed)" if limit and not row["limit"]["holds"] else ""
+    return [*work, *seconds, *_brief(row), limit]
+
+
+def _brief(row: dict[str, Any]) -> list[str]:
+    if "ratio" not in row:
+        return ["", *_aim(row)]
+    ratio = row["ratio"]
+    return [f"{ratio['median']:.1f} [{ratio['low']:.1f}, {ratio['high']:.1f}]", *_aim(row)]
+
+
+def _aim(row: dict[str, Any]) -> list[str]:
+    missed = " (missed)" if row.get("holds") is False else ""
+    return [f"{row['aim']:g}{missed}" if row.get("aim") is not None else ""]
+
+
+def _missed(measured: dict[str, Any]) -> str:
+    """What takes the time where an aim is missed, and what rows say of themselves."""
+    said = [f"{row['work']}: {row['note']}" for row in measured["rows"] if "note" in row]
+    for row in measured["rows"]:
+        if row.get("holds") is False:
+            most = ", ".join(f"`{part['name']}` {100 * part['share']:.0f} %" for part in row.get("profile", [])[:4])
+            said.append(
+                f"Missed on {measured['device']}: {row['name']}, {row['ratio']['median']:.1f}, at least {row['aim']:g}."
+                + (f" Its time goes to {most}." if most else "")
+            )
+    return "\n".join(said)
+
+
+def _untimed(measured: dict[str, Any]) -> str:
+    others = [(row, other) for row in measured["rows"] for other in row.get("others", []) if "reason" in other]
+    return "\n".join(f"Not timed: {other['name']}, {row['name']} ({other['reason']})." for row, other in others)
+
+
+def _measured_on(measured: dict[str, Any]) -> str:
+    versions, when = measured["versions"], datetime.fromisoformat(measured["created"])
+    names = [f"{name} {versions[name]}" for name in versions if name not in ("python", "interpose", "numpy")]
+    return (
+        f"{measured['model']}, {measured['dtype']}; {measured['machine']}, {measured['threads']} threads; "
+        f"{', '.join(names)}; {when:%Y-%m-%d}."
     )
 
 
