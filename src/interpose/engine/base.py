@@ -6,7 +6,7 @@ from typing import Any, final
 
 from torch import Tensor
 
-from interpose.engine.reach import Reach, order_of
+from interpose.engine.reach import Reach, order_of, position_axis
 from interpose.engine.resumed import Stock, plan_of, repeats, run
 from interpose.engine.structures import moved
 from interpose.engine.world_plan import WorldPlan
@@ -70,7 +70,7 @@ class Base:
 
     Attributes:
         prompts: what the network was given, on its device.
-        sites: what was found at sites.
+        sites: what was found at sites, or at their last positions.
         streams: what each layer was given [batch, position, width].
         keys: each layer's keys and values; empty if they were not kept.
         in_place: the network changes what is found at sites, so that it is copied.
@@ -79,7 +79,7 @@ class Base:
     Args:
         stock: the network.
         prompts: what it is given.
-        sites: the sites to be kept.
+        sites: the sites to be kept, with how many last positions; None for all.
         last_logits: how many last positions of the logits are wanted; None for all.
         resumes: runs will begin in the middle of this one, so keep streams, keys and values.
     """
@@ -88,7 +88,7 @@ class Base:
         self,
         stock: Stock,
         prompts: Prompts,
-        sites: set[Site],
+        sites: Mapping[Site, int | None],
         last_logits: int | None,
         resumes: bool,
     ) -> None:
@@ -101,7 +101,8 @@ class Base:
         self.staggers, self._resumes = True, resumes
         self.keys: tuple[tuple[Tensor, Tensor], ...] = ()
         kwargs = {**self.prompts.kwargs, **stock.last_logits(last_logits)}
-        plan = plan_of(stock, dict.fromkeys(sorted(sites, key=order_of), False))
+        self._depths = {site: sites[site] for site in sorted(sites, key=order_of) if sites[site] != 0}
+        plan = plan_of(stock, dict.fromkeys(self._depths, False))
         self.in_place = False
         self._run(stock, plan, kwargs)
         self.in_place = any(value._version != version for value, version in self._seen)
@@ -116,8 +117,12 @@ class Base:
         self.keys = tuple(stock.attention.recorded(cache)) if self._resumes else ()
 
     def _keep(self, site: Site, value: Tensor) -> Tensor:
-        self.sites[site] = value.clone() if self.in_place else value
+        depth, axis = self._depths[site], position_axis(site)
         self._seen.append((value, value._version))
+        if depth is not None and axis is not None and depth < value.shape[axis]:
+            self.sites[site] = value.narrow(axis, value.shape[axis] - depth, depth).clone()
+        else:
+            self.sites[site] = value.clone() if self.in_place else value
         return value
 
     def at(self, layer: int, hidden: Tensor) -> Tensor:  # noqa: ARG002

@@ -6,9 +6,11 @@ from typing import Any, final
 
 from torch import Tensor
 
+from interpose.engine.matrices import weight_at
 from interpose.engine.needs import used_by
 from interpose.engine.reach import Reach
 from interpose.engine.resumed import Stock
+from interpose.errors import RunError
 
 
 class Misfit(Exception):
@@ -75,11 +77,10 @@ class Making:
 
     def weight(self, path: str) -> Tensor:
         """A parameter or buffer of the network."""
-        owner, _, name = path.rpartition(".")
-        found = getattr(self._stock.network.get_submodule(owner), name, None)
-        if not isinstance(found, Tensor):
-            raise Misfit(f"no weight at {path}")
-        return found
+        try:
+            return weight_at(self._stock.network, path)
+        except RunError as error:
+            raise Misfit(str(error)) from None
 
     def given(self, name: str) -> Any:
         """A tensor of the feed, on the model's device."""

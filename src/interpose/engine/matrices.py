@@ -64,3 +64,17 @@ def unit_vectors(width: int, dtype: torch.dtype, device: torch.device) -> tuple[
     """The unit vectors [width, width] and the zero vector [1, width]."""
     with torch.inference_mode(False):
         return torch.eye(width, dtype=dtype, device=device), torch.zeros(1, width, dtype=dtype, device=device)
+
+
+def weight_at(network: torch.nn.Module, path: str) -> Tensor:
+    """A parameter or buffer of a network, by its path.
+
+    Raises:
+        RunError: there is none.
+    """
+    for find in (network.get_parameter, network.get_buffer):
+        try:
+            return find(path)
+        except AttributeError:
+            continue
+    raise RunError(f"The model has no weight at {path!r}.")

@@ -104,15 +104,26 @@ class Reach:
         """The worlds that run."""
         return tuple(dict.fromkeys([*self.unreached, self.world]))
 
-    def sites(self, world: str) -> set[Site]:
-        """The sites of a world that matter."""
-        nodes = [self.graph.nodes[index] for index in self.unreached.get(world, ())]
-        read = {node.site for node in nodes if isinstance(node, Read)}
-        return read | set(self.steps) if world == self.world else read
+    def sites(self, world: str) -> dict[Site, int | None]:
+        """The sites of a world that matter, with how many last positions of them do; None for all."""
+        found: dict[Site, int | None] = {}
+        reached = [(i, None if i in self.known else 0) for steps in self.steps.values() for i, _ in steps]
+        for index, depth in [(i, 0) for i in self.unreached.get(world, ())] + (reached if world == self.world else []):
+            node = self.graph.nodes[index]
+            assert isinstance(node, Read | Write)
+            if isinstance(node, Read):
+                depth = self.depth.get(index)
+            found[node.site] = deeper(found.get(node.site, 0), depth)
+        return found
 
 
 class Unreachable(Exception):
     """Why a graph cannot be run from where its changes begin."""
+
+
+def deeper(one: int | None, other: int | None) -> int | None:
+    """How many last positions are enough for both; None stands for all."""
+    return None if one is None or other is None else max(one, other)
 
 
 def order_of(site: Site) -> int:

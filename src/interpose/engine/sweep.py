@@ -17,7 +17,7 @@ from interpose.engine.base import Base, Prompts, last_logits
 from interpose.engine.cone import Cone
 from interpose.engine.making import Misfit
 from interpose.engine.member import Member
-from interpose.engine.reach import EMBEDDING, Reach
+from interpose.engine.reach import EMBEDDING, Reach, deeper
 from interpose.engine.resumed import Stock
 from interpose.engine.tail import finish
 from interpose.graph.feed import Feed
@@ -101,8 +101,6 @@ class Sweep:
         try:
             with torch.no_grad():
                 return self._cones(runs)
-        except Misfit:
-            return {}  # one of them fails by itself, and says how
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
@@ -122,32 +120,27 @@ class Sweep:
             )
             for run, reach, prompts in runs
         ]
-        _settle(members)
-        found = finish([member for member in members if member.since is None])
-        count(len(found))
+        members = _settled(members)
+        found = _finished([member for member in members if member.since is None], lambda: None)
         changed = [member for member in members if member.since is not None]
-        for position, together in self._passes(members[0].base, changed):
-            Cone(self._stock, members[0].base, together, position).run()
-            found |= finish(together)
-            count(len(together))
+        for position, together in self._passes(bases[runs[0].prompts[runs[0].reach.world].key], changed):
+            found |= _finished(together, Cone(self._stock, together[0].base, together, position).run)
         return found
 
     def _bases(self, runs: Sequence[Sharing]) -> dict[Any, Base]:
         """The unchanged run of each of the prompts, with all that any run asks of it."""
-        sites: dict[Any, set[Site]] = defaultdict(set)
-        depths: dict[Any, list[int | None]] = defaultdict(list)
+        sites: dict[Any, dict[Site, int | None]] = defaultdict(dict)
+        depths: dict[Any, int | None] = defaultdict(int)
         prompts, resumed = {}, set()
         for reach, given in {(id(run.reach), *(p.key for p in run.prompts.values())): run[1:] for run in runs}.values():
             for world, one in given.items():
                 prompts[one.key] = one
-                sites[one.key] |= reach.sites(world)
-                depths[one.key].append(last_logits(reach))
+                for site, depth in reach.sites(world).items():
+                    sites[one.key][site] = deeper(sites[one.key].get(site, 0), depth)
+                depths[one.key] = deeper(depths[one.key], last_logits(reach))
             if reach.steps:
                 resumed.add(given[reach.world].key)
-        return {
-            key: Base(self._stock, one, sites[key], _deepest(depths[key]), key in resumed)
-            for key, one in prompts.items()
-        }
+        return {key: Base(self._stock, one, sites[key], depths[key], key in resumed) for key, one in prompts.items()}
 
     def _passes(self, base: Base, members: Sequence[Member]) -> Iterator[tuple[int, list[Member]]]:
         """The runs by pass, each with the position at which it begins."""
@@ -190,25 +183,30 @@ def _prompts(feed: Feed, world: str, known: dict[int, Prompts | None]) -> Prompt
     return known[id(batch)]
 
 
-def _deepest(depths: Sequence[int | None]) -> int | None:
-    """How many last positions are enough for all; None stands for all positions."""
-    found = [depth for depth in depths if depth is not None]
-    return max(found) if len(found) == len(depths) else None
+def _finished(members: Sequence[Member], run: Callable[[], None]) -> dict[int, dict[str, Any]]:
+    """What runs save after a pass; nothing where one of them fails, which by itself says how."""
+    try:
+        run()
+        found = finish(members)
+    except Misfit:
+        return {}
+    count(len(found))
+    return found
 
 
-def _settle(members: Sequence[Member]) -> None:
+def _settled(members: Sequence[Member]) -> list[Member]:
     """Find where each run differs from the unchanged one; what values tell is asked of the device once."""
-    asked = [member.differences() for member in members]
-    flags = [flag for found in asked for _, flag in found]
-    told = torch.cat(flags).tolist() if flags else []
-    sizes = [len(flag) for flag in flags]
-    for member, found in zip(members, asked, strict=True):
-        differences = []
-        for site, _ in found:
-            size = sizes.pop(0)
-            differences.append((site, told[:size]))
-            del told[:size]
-        member.settle(differences)
+    asked = []
+    for member in members:
+        try:
+            asked.append((member, member.differences()))
+        except Misfit:
+            continue
+    flags = [flag for _, found in asked for _, flag in found]
+    told = iter(torch.cat(flags).tolist() if flags else [])
+    for member, found in asked:
+        member.settle([(site, list(islice(told, len(flag)))) for site, flag in found])
+    return [member for member, _ in asked]
 
 
 def _by_position(members: Sequence[Member], base: Base, layers: int) -> list[list[Member]]:

@@ -6,6 +6,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from interpose.engine.matrices import weight_at
 from interpose.engine.ops import is_fresh
 from interpose.engine.plan import Plan
 from interpose.engine.saved import Overwritten, Saved
@@ -158,12 +159,7 @@ class Values:
 
     def weight(self, path: str) -> Tensor:
         """A parameter or buffer of the network."""
-        for find in (self.network.get_parameter, self.network.get_buffer):
-            try:
-                return find(path)
-            except AttributeError:
-                continue
-        raise RunError(f"The model has no weight at {path!r}.")
+        return weight_at(self.network, path)
 
     def given(self, name: str) -> Any:
         """A tensor of the feed, on the model's device."""

@@ -164,7 +164,7 @@ def weights_of(model: Model, layer: int, graph: StreamGraph) -> Any:
     return torch.cat([model.projection(layer, "query"), key, value])
 
 
-def cut_edges(model: Model, graph: StreamGraph, corrupt: Any, cut: Any, first: int | None) -> None:
+def cut_edges(model: Model, graph: StreamGraph, corrupt: Any, cut: Any, first: int | None, start: int = 0) -> None:
     """In a block: let every reader read the corrupt values over its cut edges.
 
     Args:
@@ -174,10 +174,12 @@ def cut_edges(model: Model, graph: StreamGraph, corrupt: Any, cut: Any, first: i
             axis of length 1 stands for all.
         cut: 1 where an edge is cut, 0 where it is kept, between for a mixture [destination, source].
         first: the first position where clean and corrupt inputs differ, counted from the last (-1); None for all.
+        start: no edge is cut into a layer before this one, so that nothing is written there.
     """
     differences = [corrupt[:1] - written(model, 0, "input", first)]
     for reader in readers(model, graph):
-        _enter(model, graph, reader, _change(cut[reader.rows], differences, reader.upstream), first)
+        if reader.layer >= start:
+            _enter(model, graph, reader, _change(cut[reader.rows], differences, reader.upstream), first)
         if reader.kind == "attn":
             sources = slice(graph.head(reader.layer, 0), graph.mlp(reader.layer))
             _append(differences, corrupt[sources] - written(model, reader.layer, "heads", first))

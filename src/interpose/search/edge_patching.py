@@ -8,17 +8,21 @@ from torch import Tensor
 
 from interpose.errors import SearchError
 from interpose.graph import Feed, Graph
-from interpose.mediators.edges import Edges, all_written, cut_edges, table_of
+from interpose.mediators.edges import Edges, all_written, cut_edges, readers, table_of
 from interpose.search.behaviour import feed_of, first_difference, logit_difference
 from interpose.tasks.base import Pairs
 from interpose.trace import Model
+
+_BLOCKS = 8
+"""At how many layers a recorded block may begin to write."""
 
 
 class EdgePatching:
     """Runs circuits of edges on some pairs.
 
     What the sources write on the corrupt prompts is computed once and kept on the device: sources x pairs x (positions
-    from the first difference) x width numbers.
+    from the first difference) x width numbers. A circuit from which no edge into the first layers is missing leaves
+    those layers alone, so that the clean run serves them.
 
     Args:
         model: the model.
@@ -36,7 +40,11 @@ class EdgePatching:
         self._parts = list(pairs.batches(batch_size))
         self._first = first_difference(pairs)
         self._corrupt = list(self._written_on_corrupt())
-        self._block, self._base = self._record()
+        self._blocks: dict[int, tuple[Graph, Feed]] = {}
+        found = list(readers(model, self.graph))
+        upstream = torch.tensor([place.upstream for place in self.graph.inputs])
+        layers = torch.tensor([reader.layer for reader in found for _ in range(*reader.rows.indices(len(upstream)))])
+        self._layers = layers.repeat_interleave(upstream)
 
     def __call__(self, masks: Bool[Tensor, "circuits edges"]) -> Iterator[Float[Tensor, " examples"]]:
         """Run circuits.
@@ -52,7 +60,8 @@ class EdgePatching:
         """
         if masks.shape[-1] != self.graph.n_edges:
             raise SearchError(f"A circuit here is a mask of {self.graph.n_edges:,} edges, not of {masks.shape[-1]:,}.")
-        runs = self.model.backend.run_many([self._block] * (len(masks) * len(self._parts)), _Feeds(self, masks))
+        blocks = [self.block(mask)[0] for mask in masks for _ in self._parts]
+        runs = self.model.backend.run_many(blocks, _Feeds(self, masks))
         for _ in masks:
             yield torch.cat([next(runs)["m"] for _ in self._parts])
 
@@ -64,13 +73,22 @@ class EdgePatching:
         for run in self.model.backend.run_many([t.graph] * len(feeds), feeds):
             yield run["written"]
 
-    def _record(self) -> tuple[Graph, Feed]:
+    def block(self, mask: Bool[Tensor, " edges"]) -> tuple[Graph, Feed]:
+        """The recorded block for a circuit, and what it was recorded with; a few serve all circuits."""
+        missing = self._layers[~mask.cpu()]
+        first, every = int(missing.min()) if len(missing) else self.graph.layers, -(-self.graph.layers // _BLOCKS)
+        start = first - first % every
+        if start not in self._blocks:
+            self._blocks[start] = self._record(start)
+        return self._blocks[start]
+
+    def _record(self, start: int) -> tuple[Graph, Feed]:
         part = self._parts[0]
         like = table_of(torch.zeros(self.graph.n_edges, dtype=self.model.dtype), self.graph)
         with self.model.trace(run=False) as t:
             cut, corrupt = t.input("cut", like), t.input("corrupt", self._corrupt[0])
             with t.world("clean", part.clean_batch()):
-                cut_edges(self.model, self.graph, corrupt, cut, self._first)
+                cut_edges(self.model, self.graph, corrupt, cut, self._first, start)
                 logit_difference(self.model, t, part).save("m")
         return t.graph, t.feed
 
@@ -79,7 +97,7 @@ class EdgePatching:
         cut = table_of(1 - mask.to(self.model.dtype), self.graph)
         pairs = self._parts[part]
         worlds = {"clean": pairs.clean_batch()}
-        return feed_of(self._base, pairs, worlds, cut=cut, corrupt=self._corrupt[part])
+        return feed_of(self.block(mask)[1], pairs, worlds, cut=cut, corrupt=self._corrupt[part])
 
     @property
     def batches(self) -> int:
