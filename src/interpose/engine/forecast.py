@@ -1,9 +1,13 @@
 """What a run costs among others that share its unchanged run, and why it may have to run whole."""
 
+from collections.abc import Iterable
+from math import prod
+
 from interpose.engine.base import Prompts
 from interpose.engine.reach import EMBEDDING, Reach, first_layer, order_of
 from interpose.engine.resumed import Stock
 from interpose.graph.feed import Feed
+from interpose.graph.sites import Site
 
 
 def starts_at(reach: Reach, length: int) -> tuple[int, int]:
@@ -55,14 +59,44 @@ def _costs(stock: Stock, prompts: Prompts, layer: int, position: int) -> str:
     token = 2 * sum(weight.numel() for weight in weights) + 4 * prompts.length * dims.heads * dims.head_width
     tokens, every = (prompts.length - position) * prompts.rows, prompts.length * prompts.rows
     mine, whole = tokens * (layers - min(layer, layers)), every * layers
-    number = weights[0].element_size() if weights else 4
-    kept = every * layers * number * (dims.width + 2 * dims.kv_heads * dims.head_width)
     return (
         f"  batch {prompts.rows}, {prompts.length - position} of {prompts.length} positions, "
         f"{layers - min(layer, layers)} of {layers} layers: about {_short(mine * token)}FLOP of {_short(whole * token)}"
-        f"FLOP, {_short(tokens * number * (2 * dims.width + dims.neurons))}B at a time; "
-        f"the unchanged run keeps about {_short(kept)}B"
+        f"FLOP, {_short(of_a_pass(stock, prompts, position))}B at a time; "
+        f"the unchanged run keeps about {_short(of_a_base(stock, prompts))}B"
     )
+
+
+def of_a_base(stock: Stock, prompts: Prompts, sites: Iterable[Site] = ()) -> int:
+    """About how many bytes an unchanged run keeps."""
+    dims, length = stock.dims, prompts.length
+    each = dims.layers * (dims.width + 2 * dims.kv_heads * dims.head_width)
+    numbers = prompts.rows * length * each + sum(_numbers(site, stock, prompts, length) for site in sites)
+    return numbers * _width(stock)
+
+
+def of_a_pass(stock: Stock, prompts: Prompts, position: int, sites: Iterable[Site] = ()) -> int:
+    """About how many bytes one run takes in a pass from a position on, with what it reads at some sites."""
+    dims, length = stock.dims, prompts.length - position
+    heads = (dims.heads + dims.kv_heads) * dims.head_width
+    token = 6 * dims.width + 3 * dims.neurons + 2 * dims.heads * prompts.length
+    numbers = prompts.rows * (length * token + 2 * prompts.length * heads)
+    # What is read is often kept twice: as it was, and as what was made of it.
+    return (numbers + 3 * sum(_numbers(site, stock, prompts, length) for site in sites)) * _width(stock)
+
+
+def _numbers(site: Site, stock: Stock, prompts: Prompts, length: int) -> int:
+    dims = stock.dims
+    sizes = {"B": prompts.rows, "H": dims.heads, "K": dims.kv_heads, "D": dims.head_width, "M": dims.width}
+    sizes |= {"F": dims.neurons, "V": dims.vocab}
+    axes = site.axes or ()
+    found = prod(sizes.get(axis, 1) for axis in axes)
+    return found * length * (prompts.length if axes.count("P") > 1 else 1)
+
+
+def _width(stock: Stock) -> int:
+    weight = next(stock.network.parameters(), None)
+    return 4 if weight is None else weight.element_size()
 
 
 def _short(value: float) -> str:

@@ -31,6 +31,9 @@ class LocalBackend:
         family: its table, or None.
         dims: its sizes, or None.
         attention: how its library lets attention be tapped, or None.
+
+    Attributes:
+        memory: how many bytes the runs of a sweep may hold at once, about; None for half of what is free.
     """
 
     def __init__(
@@ -38,7 +41,7 @@ class LocalBackend:
     ) -> None:
         """Hold the network; nothing is touched."""
         self.network, self.family, self.dims, self.attention = network, family, dims, attention
-        self.tokens = 4096
+        self.memory: int | None = None
         self._runners: dict[Graph, Runner] = {}
         # The parts that have weights of their own; which weights they are may change.
         self._parts = list(network.modules())
@@ -85,7 +88,7 @@ class LocalBackend:
     def run_many(self, graphs: Sequence[Graph], feeds: Sequence[Feed]) -> Iterator[dict[str, Any]]:
         """Run each graph with the feed beside it; see `interpose.graph.Backend`."""
         if len(graphs) > 1 and not isinstance(stock := self._stock(), str):
-            yield from Sweep(stock, self._reach, self._alone, self.tokens).run_many(graphs, feeds)
+            yield from Sweep(stock, self._reach, self._alone, self.memory).run_many(graphs, feeds)
             return
         for graph, feed in zip(graphs, feeds, strict=True):
             yield self._alone(graph, feed)

@@ -118,6 +118,16 @@ class Member:
         others = [number for number in range(differs.ndim) if number != axis]
         return differs.any(others[0]) if len(others) == 1 else differs.movedim(axis, 0).flatten(1).any(1)
 
+    def tokens(self, position: int) -> int:
+        """How many tokens it takes through the network from a position on."""
+        return (self.base.prompts.length - position) * self.base.prompts.rows
+
+    @property
+    def read_on_the_way(self) -> list[Site]:
+        """The sites whose values it holds on to while its pass runs."""
+        nodes = [self.reach.graph.nodes[index] for rest in self.reach.rests.values() for index in rest[:-1]]
+        return list({node.site for node in nodes if isinstance(node, Read)})
+
     # What happens in the pass.
 
     def begin(self, position: int) -> None:

@@ -1,5 +1,6 @@
 """Which memory is the network's own, and what to say where memory ran out."""
 
+import os
 import traceback
 from itertools import chain
 from typing import final
@@ -57,14 +58,25 @@ def with_advice(error: InterposeError, cause: BaseException | None = None) -> In
         cause: what it was raised from, where that is not noted in it.
     """
     cause = cause or error.__cause__
-    if cause is None or not _is_out_of_memory(cause):
+    if cause is None or not is_out_of_memory(cause):
         return error
     # A notebook keeps the last error, whose frames would keep every tensor that was there when memory ran out.
     traceback.clear_frames(cause.__traceback__)
     return RunError(f"{error}\n{_LESS}")
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def free(device: torch.device) -> int:
+    """Bytes that are free on a device."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        found = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
+        return int(found["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):  # not Linux
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, on an accelerator or on the CPU, for which torch has no class."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True

@@ -15,8 +15,10 @@ from torch import Tensor
 
 from interpose.engine.base import Base, Prompts, last_logits
 from interpose.engine.cone import Cone
+from interpose.engine.forecast import of_a_base, of_a_pass
 from interpose.engine.making import Misfit
 from interpose.engine.member import Member
+from interpose.engine.memory import free, is_out_of_memory
 from interpose.engine.reach import EMBEDDING, Reach, deeper
 from interpose.engine.resumed import Stock
 from interpose.engine.tail import finish
@@ -29,6 +31,8 @@ _WINDOW = 4096
 """How many runs at most are looked at together."""
 _HELD = 2**28
 """Bytes of tensors given to runs that are looked at together, about."""
+_TOKENS = 4096
+"""How many tokens at most go through the network at once: more does not multiply faster."""
 _PASS = 24
 """What a pass costs for each layer beside its tokens, counted in tokens."""
 
@@ -57,7 +61,7 @@ class Sweep:
         stock: the network.
         reach: how far a graph's changes reach; None where it must be run by itself.
         alone: runs one graph by itself.
-        tokens: how many tokens go through the network at once, at most.
+        memory: how many bytes may be held at once, about; None for half of what is free.
     """
 
     def __init__(
@@ -65,10 +69,10 @@ class Sweep:
         stock: Stock,
         reach: Callable[[Graph], Reach | None],
         alone: Callable[[Graph, Feed], dict[str, Any]],
-        tokens: int,
+        memory: int | None,
     ) -> None:
         """Run nothing yet."""
-        self._stock, self._reach, self._alone, self._tokens = stock, reach, alone, tokens
+        self._stock, self._reach, self._alone, self._memory = stock, reach, alone, memory
 
     def run_many(self, graphs: Sequence[Graph], feeds: Sequence[Feed]) -> Iterator[dict[str, Any]]:
         """The saved values of each run, in order."""
@@ -101,9 +105,9 @@ class Sweep:
         try:
             with torch.no_grad():
                 return self._cones(runs)
-        except torch.OutOfMemoryError:
-            raise
         except Exception as error:
+            if is_out_of_memory(error):
+                return {}  # one by one takes least
             warnings.warn(
                 f"{len(runs)} runs could not share what they have in common ({error}); they run one by one, which "
                 "gives the same. Please report this.",
@@ -113,21 +117,47 @@ class Sweep:
             return {}
 
     def _cones(self, runs: Sequence[Sharing]) -> dict[int, dict[str, Any]]:
-        bases = self._bases(runs)
-        members = [
-            Member(
-                run.number, reach, run.feed, {name: bases[given.key] for name, given in prompts.items()}, self._stock
-            )
-            for run, reach, prompts in runs
-        ]
+        budget = free(self._stock.device) // 2 if self._memory is None else self._memory
+        bases = self._bases(runs, budget)
+        members = []
+        for run, reach, prompts in runs:
+            mine = {name: bases[given.key] for name, given in prompts.items()}
+            members.append(Member(run.number, reach, run.feed, mine, self._stock))
         members = _settled(members)
-        found = _finished([member for member in members if member.since is None], lambda: None)
+        found = self._finished(0, [member for member in members if member.since is None], budget)
         changed = [member for member in members if member.since is not None]
         for position, together in self._passes(bases[runs[0].prompts[runs[0].reach.world].key], changed):
-            found |= _finished(together, Cone(self._stock, together[0].base, together, position).run)
+            found |= self._finished(position, together, budget)
         return found
 
-    def _bases(self, runs: Sequence[Sharing]) -> dict[Any, Base]:
+    def _finished(self, position: int, members: Sequence[Member], budget: int) -> dict[int, dict[str, Any]]:
+        """What runs save after a pass, or after several; nothing for those that by themselves say how they fail."""
+        if not members:
+            return {}
+        alike = {id(member.reach): member for member in members}.values()
+        each = max(of_a_pass(self._stock, one.base.prompts, position, one.read_on_the_way) for one in alike)
+        size = max(1, min(budget // each, _TOKENS // members[0].tokens(position)))
+        found: dict[int, dict[str, Any]] = {}
+        for start in range(0, len(members), size):
+            found |= self._pass(position, members[start : start + size])
+        return found
+
+    def _pass(self, position: int, members: Sequence[Member]) -> dict[int, dict[str, Any]]:
+        try:
+            if members[0].since is not None:
+                Cone(self._stock, members[0].base, members, position).run()
+            found = finish(members)
+        except Misfit:
+            return {}
+        except Exception as error:
+            if not is_out_of_memory(error) or len(members) == 1:
+                raise
+            half = len(members) // 2
+            return self._pass(position, members[:half]) | self._pass(position, members[half:])
+        count(len(found))
+        return found
+
+    def _bases(self, runs: Sequence[Sharing], budget: int) -> dict[Any, Base]:
         """The unchanged run of each of the prompts, with all that any run asks of it."""
         sites: dict[Any, dict[Site, int | None]] = defaultdict(dict)
         depths: dict[Any, int | None] = defaultdict(int)
@@ -140,6 +170,9 @@ class Sweep:
                 depths[one.key] = deeper(depths[one.key], last_logits(reach))
             if reach.steps:
                 resumed.add(given[reach.world].key)
+        kept = sum(of_a_base(self._stock, one, sites[key]) for key, one in prompts.items())
+        if kept > budget:
+            raise MemoryError(f"the unchanged run would keep about {kept:,} bytes, and {budget:,} may be held")
         return {key: Base(self._stock, one, sites[key], depths[key], key in resumed) for key, one in prompts.items()}
 
     def _passes(self, base: Base, members: Sequence[Member]) -> Iterator[tuple[int, list[Member]]]:
@@ -151,11 +184,7 @@ class Sweep:
             for group in _by_position(together, base, self._stock.dims.layers):
                 first = min(member.since or 0 for member in group)
                 position = first if first >= base.prompts.padding else 0
-                each = (base.prompts.length - position) * base.prompts.rows
-                size = max(1, self._tokens // each)
-                ordered = sorted(group, key=lambda member: member.start)
-                for start in range(0, len(ordered), size):
-                    yield position, ordered[start : start + size]
+                yield position, sorted(group, key=lambda member: member.start)
 
 
 def _window(runs: Iterator[Run]) -> list[Run]:
@@ -181,17 +210,6 @@ def _prompts(feed: Feed, world: str, known: dict[int, Prompts | None]) -> Prompt
         made = Prompts.of(batch)
         known[id(batch)] = None if isinstance(made, str) else made
     return known[id(batch)]
-
-
-def _finished(members: Sequence[Member], run: Callable[[], None]) -> dict[int, dict[str, Any]]:
-    """What runs save after a pass; nothing where one of them fails, which by itself says how."""
-    try:
-        run()
-        found = finish(members)
-    except Misfit:
-        return {}
-    count(len(found))
-    return found
 
 
 def _settled(members: Sequence[Member]) -> list[Member]:
