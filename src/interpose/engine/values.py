@@ -277,8 +277,10 @@ class Values:
         higher = not self.plan.higher.isdisjoint(indices)
         targets = [self._known[self._wrt(index)] for index in indices]
         try:
+            with torch.enable_grad():  # what is made of inputs alone is made before any world runs
+                number = value.sum()
             return torch.autograd.grad(
-                value.sum(), targets, retain_graph=again or higher, create_graph=higher, allow_unused=True
+                number, targets, retain_graph=again or higher, create_graph=higher, allow_unused=True
             )
         except Exception as error:
             raise RunError(f"{at}: the gradient failed: {error}") from error
