@@ -113,7 +113,7 @@ class Values:
         """
         found = self.as_target(index, value)
         on = copied(found) if self.copies else found
-        self._set_all(index, found)
+        self._set_all(index, _gradient_edge(found) if index in self.plan.unread else found)
         return on
 
     def take(self, of: int) -> Any:
@@ -266,7 +266,8 @@ class Values:
 
     def _check_frozen(self, indices: tuple[int, ...]) -> None:
         for index in indices:
-            if not self._known[self._wrt(index)].requires_grad:
+            target = self._known[self._wrt(index)]
+            if isinstance(target, Tensor) and not target.requires_grad:
                 raise RunError(
                     f"{self.plan.graph.nodes[index].at}: this weight is frozen, so nothing is differentiated by it. "
                     "Call network.requires_grad_() first."
@@ -284,6 +285,11 @@ class Values:
             )
         except Exception as error:
             raise RunError(f"{at}: the gradient failed: {error}") from error
+
+
+def _gradient_edge(value: Tensor) -> Any:
+    """Where a tensor stands in the derivative: all that a derivative by it needs, without its numbers."""
+    return value if value.is_leaf else torch.autograd.graph.get_gradient_edge(value)
 
 
 def _named(node: Node) -> str:

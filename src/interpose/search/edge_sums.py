@@ -24,6 +24,9 @@ from interpose.trace.gradient import grad
 _ROWS = 64
 """How many positions are taken at a time, at most: enough to multiply well, few enough to stay near the processor."""
 
+_SMALL = 2**20
+"""So many numbers are no matter."""
+
 Tensors = Mapping[str, Tensor]
 
 
@@ -67,9 +70,10 @@ class EdgeSums:
         return total
 
     def _rows(self, like: Tensor) -> int:
-        """How many positions at a time hold no more than four tensors as large as the stream a layer."""
-        graph, one_layer = self._graph, self._graph.heads + 2 * self._graph.readers
-        rows = 4 * graph.layers * like.shape[0] * like.shape[1] // (graph.n_sources + 2 * one_layer)
+        """How many positions at a time take no more memory than four tensors of a layer's stream, for each layer."""
+        graph, width = self._graph, like.shape[-1]
+        each = (graph.n_sources + 5 * graph.heads) * width
+        rows = max(4 * graph.layers * like.shape[0] * like.shape[1] * width, _SMALL) // each
         return min(max(rows, 1), _ROWS)
 
     def _record(self, given: Tensors) -> tuple[Graph, Feed]:
@@ -78,9 +82,9 @@ class EdgeSums:
             differences: Any = torch.cat([block.flatten(1) for block in self._differences(inputs)])
             sums = []
             for reader in self._readers:
-                sources = differences[: reader.upstream].T
                 for slope in self._slopes(reader, inputs):
-                    sums.append((slope.flatten(1) @ sources).flatten())
+                    # In this order the processor's library multiplies a few long rows several times as fast.
+                    sums.append((differences[: reader.upstream] @ slope.flatten(1).T).T.flatten())
             torch.cat(sums).save("sums")  # type: ignore[attr-defined]
         self._recorded = t.graph, t.feed
         return self._recorded
@@ -131,7 +135,7 @@ class EdgeSums:
             return pulled.to(self._dtype)
         copies = stream.unsqueeze(0).expand(pulled.shape[0], -1, -1, -1)
         normed = self._model.call.module(reader.norm, copies)
-        return grad((normed.to(self._dtype) * pulled).sum(), copies).to(self._dtype)
+        return grad(torch.dot(normed.to(self._dtype).flatten(), pulled.flatten()), copies).to(self._dtype)
 
 
 def _parts(pairs: int, positions: int, rows: int) -> Iterator[tuple[slice, slice]]:
