@@ -22,174 +22,24 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
-from typing import Any, final
+from typing import Any
 
 import torch
 from contenders import Setting
+from scorers import BUILDERS, OURS, PEERS, SETTINGS, STOCK, Contender, pairs_of
 from timing import Rounds, estimate
-from torch import Tensor
 
 import interpose as ip
 from interpose.mediators import Edges
-from interpose.methods import EAP
 from interpose.tasks.base import Pairs
 
 OUT = Path(__file__).parent / "results" / "attribution.json"
-SETTINGS = {
-    "gpt2-small": Setting("gpt2-small", layers=12, width=768, heads=12, vocab=50257, batch=32, length=15, calls=1),
-    "tiny": Setting("tiny", layers=2, width=64, heads=4, vocab=512, batch=8, length=15, calls=1),
-}
-ANSWER, WRONG = 5, 7
-"""One answer for all pairs, since the call that TransformerLens documents takes one metric for all."""
 TOLERANCE = 1e-4
-OURS, STOCK, DOCUMENTED, BATCHED = (
-    "interpose, EAP",
-    "stock forward and backward",
-    "TransformerLens, attribution_patch",
-    "TransformerLens, its caches of the whole batch",
-)
-
-
-@final
-@dataclass(frozen=True)
-class Contender:
-    """Who scores edges.
-
-    Attributes:
-        score: scores of all edges of some pairs, in interpose's order.
-        pairs: on how many pairs it is timed; None for all.
-        note: what there is to know.
-    """
-
-    score: Callable[[Pairs], Tensor]
-    pairs: int | None = None
-    note: str = ""
-
-
-def pairs_of(setting: Setting) -> Pairs:
-    """Prompts that differ from their corrupt versions at two positions."""
-    random = torch.Generator().manual_seed(setting.seed)
-    clean = torch.randint(2, setting.vocab, (setting.batch, setting.length), generator=random)
-    corrupt = clean.clone()
-    corrupt[:, [2, 10]] = (clean[:, [2, 10]] + 11) % (setting.vocab - 2) + 2
-    names, answers = tuple(map(str, range(setting.batch))), torch.full((setting.batch,), ANSWER)
-    mask = torch.ones_like(clean, dtype=torch.bool)
-    return Pairs(names, names, clean, corrupt, mask, answers, answers - ANSWER + WRONG, {"task": "random"})
-
-
-def interpose_eap(setting: Setting) -> Contender:
-    """The public method, all pairs in one batch."""
-    model = ip.wrap(setting.twin())
-    return Contender(lambda pairs: EAP(batch_size=len(pairs)).score(model, pairs, Edges()).values)
-
-
-def stock(setting: Setting) -> Contender:
-    """Not a contender: the least that any of them must do, for its memory. It scores nothing."""
-    network: Any = setting.twin()
-
-    def run(pairs: Pairs) -> Tensor:
-        with torch.enable_grad():
-            embed = network.transformer.wte(pairs.clean_tokens).detach().requires_grad_()
-            logits = network(inputs_embeds=embed, use_cache=False, logits_to_keep=1).logits[:, -1]
-            return torch.autograd.grad((logits[:, ANSWER] - logits[:, WRONG]).sum(), embed)[0]
-
-    return Contender(run, note="gradient by the embedding; logits at the last position only")
-
-
-def transformer_lens(setting: Setting) -> Contender:
-    """The documented call: one pair after another, an edge at each position by itself."""
-    from transformer_lens.tools.analysis.attribution_patching import EdgeAttributionConfig, attribution_patch
-
-    bridge = _bridge(setting)
-    names = ip.wrap(setting.network)
-    numbers = {name: number for number, name in enumerate(Edges().graph(names).edges)}
-
-    def score(pairs: Pairs) -> Tensor:
-        # It takes the slope at its second prompts and goes towards the first, with the opposite sign.
-        with torch.enable_grad():
-            found = attribution_patch(
-                bridge,
-                pairs.corrupt_tokens,
-                pairs.clean_tokens,
-                lambda logits: logits[0, -1, ANSWER] - logits[0, -1, WRONG],
-                EdgeAttributionConfig(granularity="edge"),
-            )
-        scores = torch.zeros(len(numbers))
-        for (source, reader), value in found.edge_scores.items():
-            scores[numbers[f"{_name(source)}->{_name(reader)}"]] -= value
-        return scores
-
-    note = "one pair after another; timed on a few pairs, counted for all"
-    return Contender(score, pairs=1 if setting.layers > 4 else None, note=note)
-
-
-def _name(node: Any) -> str:
-    if node.kind in ("embed", "logits"):
-        return {"embed": "input"}.get(node.kind, node.kind)
-    if node.kind.startswith("mlp"):
-        return f"m{node.layer}"
-    return f"a{node.layer}.h{node.head}" + (f"<{node.kind[0]}>" if node.kind.endswith("_input") else "")
-
-
-def transformer_lens_batched(setting: Setting) -> Contender:
-    """Its function that caches activations and gradients, on all pairs at once, and the products written by hand."""
-    from transformer_lens.tools.analysis.attribution_patching import cache_activation_and_gradient
-
-    bridge, layers = _bridge(setting), range(setting.layers)
-    for switch in (bridge.set_use_attn_result, bridge.set_use_split_qkv_input, bridge.set_use_hook_mlp_in):
-        switch(True)
-    sources = ["hook_embed"]
-    for layer in layers:
-        sources += [f"blocks.{layer}.attn.hook_result", f"blocks.{layer}.hook_mlp_out"]
-    heads = [[f"blocks.{layer}.attn.hook_{kind}_input" for kind in "qkv"] for layer in layers]
-    mlps, last = [f"blocks.{layer}.hook_mlp_in" for layer in layers], f"blocks.{layers[-1]}.hook_resid_post"
-    readers = [name for three in heads for name in three] + mlps + [last]
-
-    def score(pairs: Pairs) -> Tensor:
-        def metric(logits: Tensor) -> Tensor:
-            return (logits[:, -1, ANSWER] - logits[:, -1, WRONG]).sum()
-
-        with torch.no_grad():
-            corrupt = cache_activation_and_gradient(bridge, pairs.corrupt_tokens, metric, sources, False).activations
-        with torch.enable_grad():
-            clean = cache_activation_and_gradient(bridge, pairs.clean_tokens, metric, sources + readers)
-        changes = []
-        for name in sources:
-            change = corrupt.pop(name) - clean.activations[name]
-            changes.append(change.movedim(2, 0) if change.ndim == 4 else change.unsqueeze(0))
-        change, slopes, found = torch.cat(changes).flatten(1), clean.gradients, []
-        for layer in layers:
-            before = 1 + layer * (setting.heads + 1)
-            for name in heads[layer]:
-                slope: Any = slopes[name]
-                found.append((change[:before] @ slope.movedim(2, 0).flatten(1).T).T)
-            found.append(change[: before + setting.heads] @ slopes[mlps[layer]].flatten())
-        found.append(change @ slopes[last].flatten())
-        return -torch.cat([part.flatten() for part in found]) / len(pairs)
-
-    return Contender(score, note="not documented for a batch; the products of changes and gradients are ours")
-
-
-def _bridge(setting: Setting) -> Any:
-    from peers import _tokenizer
-    from transformer_lens.model_bridge import TransformerBridge
-
-    # It needs parameters that take part in derivatives, as a stock network's do.
-    network = setting.twin().requires_grad_(True)
-    return TransformerBridge.boot_transformers("gpt2", hf_model=network, tokenizer=_tokenizer(), device="cpu")
-
-
-BUILDERS = {
-    OURS: interpose_eap,
-    STOCK: stock,
-    DOCUMENTED: transformer_lens,
-    BATCHED: transformer_lens_batched,
-}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -282,19 +132,19 @@ def _made(options: argparse.Namespace, setting: Setting, pairs: Pairs) -> tuple[
     made: dict[str, Contender] = {}
     reasons: dict[str, str] = {}
     for name, build in BUILDERS.items():
-        if options.no_peers and name not in (OURS, STOCK):
+        if options.no_peers and name in PEERS:
             continue
         try:
             each = build(setting)
             part = pairs[: each.pairs] if each.pairs else pairs
             found = each.score(part)
-            if name not in (OURS, STOCK):
+            if name not in (OURS, STOCK):  # the stock passes score nothing
                 wanted = made[OURS].score(part)
                 difference = float((found - wanted).abs().max() / wanted.abs().max())
                 if difference > TOLERANCE:
                     raise ValueError(f"gives other scores: they differ by {difference:.2g} of the largest")
         except Exception as error:
-            if name in (OURS, STOCK):
+            if name not in PEERS:
                 raise
             reasons[name] = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
             continue
@@ -330,19 +180,13 @@ def _status(field: str) -> float:
 
 
 def _aims(rows: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    ours, others = rows[OURS], [row for name, row in rows.items() if name not in (OURS, STOCK)]
-    memory = ours["peak_memory_mb"]
-    aims = [
-        (
-            "memory beside the stock network's forward and backward",
-            "at most",
-            1.5,
-            memory / rows[STOCK]["peak_memory_mb"],
-        )
-    ]
-    for row in others:
-        aims.append((f"time of {row['name']} beside interpose's", "at least", 2.0, row["ratio"]["median"]))
-        aims.append((f"memory beside that of {row['name']}", "at most", 0.5, memory / row["peak_memory_mb"]))
+    memory = {name: row["peak_memory_mb"] for name, row in rows.items()}
+    beside_stock = memory[OURS] / memory[STOCK]
+    aims = [("memory beside the stock network's forward and backward", "at most", 1.5, beside_stock)]
+    for name, ours in PEERS.items():
+        if name in rows:
+            aims.append((f"time of {name} beside {OURS}", "at least", 2.0, rows[name]["ratio"]["median"]))
+            aims.append((f"memory of {ours} beside {name}", "at most", 0.5, memory[ours] / memory[name]))
     return [
         {
             "aim": text,

@@ -214,3 +214,26 @@ def test_what_cannot_be_differentiated_is_said_at_the_users_line(model: ip.Model
     frozen = ip.wrap(torch.nn.Linear(2, 2).requires_grad_(False))
     with pytest.raises(RunError, match="this weight is frozen"), frozen.trace(torch.ones(1, 2)) as t:
         ip.grad(frozen.output.sum() + frozen.input.sum(), t.weight("weight")).save()
+
+
+def test_a_gradient_needs_no_world(model: ip.Model) -> None:
+    x = torch.linspace(-1, 1, 5)
+    with model.trace(run=False) as t:
+        value = t.input("x", x)
+        ip.grad((value**3).sum(), value).save("slope")
+    found = next(iter(model.backend.run_many([t.graph], [t.feed])))["slope"]
+    torch.testing.assert_close(found, 3 * x**2)
+
+
+def test_a_value_that_is_differentiated_by_can_be_used_too(model: ip.Model, ids: torch.Tensor) -> None:
+    """Of one that is not, only its place in the derivative is kept."""
+    with model.trace(ids):
+        first, second = model.layers[0].output, model.layers[1].output
+        of = number(model.logits)
+        slopes = [ip.grad(of, value).save() for value in (first, second)]
+        product = (slopes[1] * second).sum().save()
+    for layer, slope in enumerate(slopes):
+        torch.testing.assert_close(slope, autograd(model.network, ids, f"model.layers.{layer}"))
+    with model.trace(ids):
+        plain = model.layers[1].output.save()
+    torch.testing.assert_close(product, (slopes[1] * plain).sum())

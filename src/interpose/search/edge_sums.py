@@ -118,10 +118,10 @@ class EdgeSums:
         """The slope at the stream that each row of a reader reads [row, pair, position, width], some rows at a time."""
         layer, model = reader.layer, self._model
         if reader.kind == "logits":
-            yield self._through_norm(reader, inputs[f"stream{layer}"], inputs["logits"].unsqueeze(0))
+            yield self._through_norm(reader, inputs[f"stream{layer}"], inputs["logits"].to(self._dtype).unsqueeze(0))
         elif reader.kind == "mlp":
             stream = f"stream{layer}" if self._graph.parallel else f"mid{layer}"
-            yield self._through_norm(reader, inputs[stream], inputs[f"in{layer}"].unsqueeze(0))
+            yield self._through_norm(reader, inputs[stream], inputs[f"in{layer}"].to(self._dtype).unsqueeze(0))
         else:
             for kind in ("query", "key", "value"):
                 weight = model.projection(layer, kind).to(self._dtype)
@@ -132,7 +132,7 @@ class EdgeSums:
     def _through_norm(self, reader: Reader, stream: Any, pulled: Any) -> Any:
         """From the slope by what a norm gives to that by what it is given."""
         if reader.norm is None:
-            return pulled.to(self._dtype)
+            return pulled
         copies = stream.unsqueeze(0).expand(pulled.shape[0], -1, -1, -1)
         normed = self._model.call.module(reader.norm, copies)
         return grad(torch.dot(normed.to(self._dtype).flatten(), pulled.flatten()), copies).to(self._dtype)
