@@ -277,12 +277,9 @@ class Values:
         again = len(self._derived) < len(self.plan.derivatives)
         higher = not self.plan.higher.isdisjoint(indices)
         targets = [self._known[self._wrt(index)] for index in indices]
+        kept, one = again or higher, torch.ones_like(value)  # where no world runs, no sum is differentiated
         try:
-            with torch.enable_grad():  # what is made of inputs alone is made before any world runs
-                number = value.sum()
-            return torch.autograd.grad(
-                number, targets, retain_graph=again or higher, create_graph=higher, allow_unused=True
-            )
+            return torch.autograd.grad(value, targets, one, kept, create_graph=higher, allow_unused=True)
         except Exception as error:
             raise RunError(f"{at}: the gradient failed: {error}") from error
 

@@ -121,7 +121,8 @@ class _Passes:
     def _save_written(self) -> None:
         model, first = self._model, self._first
         model.embed[:, first:].save("embed")
-        for number, layer in enumerate(model.layers):
+        for number in range(self._graph.layers):
+            layer = model.layers[number]
             layer.attn.z[:, first:].save(f"z{number}")
             layer.mlp.output[:, first:].save(f"mlp{number}")
 

@@ -61,9 +61,10 @@ class EdgeSums:
         """
         given = {f"corrupt.{name}": value for name, value in corrupt.items()}
         given |= {f"clean.{name}": value for name, value in clean.items()} | {**slopes}
-        parts = list(_parts(*slopes["logits"].shape[:2], self._rows(slopes["logits"])))
+        pairs, positions = slopes["logits"].shape[:2]
+        parts = list(_parts(pairs, positions, self._rows(slopes["logits"])))
         graph, feed = self._recorded or self._record({name: value[parts[0]] for name, value in given.items()})
-        feeds = [feed.with_(**{name: value[part] for name, value in given.items()}) for part in parts]
+        feeds = [feed.with_(None, **{name: value[part] for name, value in given.items()}) for part in parts]
         total = torch.zeros(self._graph.n_edges, dtype=torch.float64)
         for run in self._model.backend.run_many([graph] * len(feeds), feeds):
             total += run["sums"].double().cpu()
