@@ -1,6 +1,8 @@
 """Edge attribution against autograd on a forward pass by hand, finite differences, and the completeness of the path."""
 
+import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from interpose.mediators import Edges
 from interpose.mediators.edges import all_written, cut_edges, table_of
 from interpose.search.attribution import attribute_edges
 from interpose.search.behaviour import behaviour, first_difference, logit_difference
+from interpose.search.edge_sums import EdgeSums
 from interpose.search.progress import watching
 from interpose.tasks.base import Pairs
 
@@ -157,3 +160,79 @@ def test_scoring_leaves_the_network_as_it_was(make: Make, even: Pairs) -> None:
     attribute_edges(model, even, Edges(), [1.0], 5)
     assert torch.equal(model.network(**batch).logits, before)
     assert all(weight.grad is None and not weight.requires_grad for weight in model.network.parameters())
+
+
+def test_sums_of_short_numbers_are_added_up_in_long_ones(make: Make) -> None:
+    """With numbers of eight bits a sum of thousands would be right to one part in hundreds."""
+    model = make("olmo2", torch.bfloat16)  # whose readers have no norm before them
+    graph, (rows, positions, width, heads) = Edges().graph(model), (40, 50, 24, 4)
+    random = torch.Generator().manual_seed(0)
+
+    def draw(*last: int) -> torch.Tensor:
+        return (torch.randn(rows, positions, *last, generator=random) + 0.1).to(torch.bfloat16)
+
+    ends = [
+        {"embed": draw(width)} | {f"z{i}": draw(heads, 6) for i in (0, 1)} | {f"mlp{i}": draw(width) for i in (0, 1)}
+        for _ in range(2)
+    ]
+    slopes = {f"{kind}{i}": draw(heads, 6) for kind in "qkv" for i in (0, 1)} | {f"in{i}": draw(width) for i in (0, 1)}
+    streams = {name: draw(width) for name in ("stream0", "mid0", "stream1", "mid1", "stream2", "logits")}
+    found = dict(zip(graph.edges, EdgeSums(model, graph)(*ends, slopes | streams).tolist(), strict=True))
+    corrupt, clean = ends
+    attn = model.network.get_submodule("model.layers.1.self_attn")
+    query = attn.get_submodule("q_proj").weight.unflatten(0, (heads, -1))[2].double()
+    for edge, source, slope in (
+        ("input->a1.h2<q>", "embed", slopes["q1"][:, :, 2].double() @ query),
+        ("m0->a1.h2<q>", "mlp0", slopes["q1"][:, :, 2].double() @ query),
+        ("m0->m1", "mlp0", slopes["in1"].double()),
+    ):
+        expected = float(((corrupt[source].double() - clean[source].double()) * slope).sum())
+        assert found[edge] == pytest.approx(expected, rel=1e-4)
+        assert abs(expected) > 1
+
+
+def most_held(run: Callable[[], Any], folder: Path) -> int:
+    """The most bytes that tensors take up at one time while something runs, beyond those that were there before."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        run()
+    profile.export_chrome_trace(str(folder / "trace.json"))
+    events = json.loads((folder / "trace.json").read_text(encoding="utf-8"))["traceEvents"]
+    held = peak = 0
+    for event in sorted((e for e in events if e["name"] == "[memory]"), key=lambda e: e["ts"]):
+        held += event["args"]["Bytes"]
+        peak = max(peak, held)
+    return peak
+
+
+SIZES = {"layers": 4, "heads": 16, "width": 128, "neurons": 512, "vocab": 64}
+SPECIAL = {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
+
+
+@pytest.mark.parametrize(
+    ("family", "more", "mixtures"),
+    [
+        ("gpt2", {"positions": 64}, (1.0,)),
+        ("llama", {"kv_heads": 4}, (0.5,)),
+        ("gemma2", {"kv_heads": 4, "head_width": 8}, (0.0, 0.5)),
+    ],
+    ids=["gpt2", "llama", "gemma2"],
+)
+def test_attribution_holds_little_more_than_one_forward_and_backward(
+    family: str, more: dict[str, int], mixtures: tuple[float, ...], tmp_path: Path
+) -> None:
+    model = ip.build(family, **SIZES, **SPECIAL, **more)
+    clean = torch.randint(2, 64, (16, 40), generator=torch.Generator().manual_seed(0))
+    corrupt = clean.clone()
+    corrupt[:, 0] = (clean[:, 0] + 11) % 60 + 2  # so that every position counts
+    names, answers = tuple(map(str, range(16))), torch.full((16,), 3)
+    pairs = Pairs(names, names, clean, corrupt, torch.ones_like(clean, dtype=torch.bool), answers, answers + 1, {})
+
+    def stock() -> None:
+        embed = model.network.get_input_embeddings()(clean).detach().requires_grad_()
+        logits = model.network(inputs_embeds=embed, use_cache=False, logits_to_keep=1).logits[:, -1]
+        torch.autograd.grad((logits[:, 3] - logits[:, 4]).sum(), embed)
+
+    def attribute() -> None:
+        attribute_edges(model, pairs, Edges(), mixtures, 16)
+
+    assert most_held(attribute, tmp_path) <= 1.5 * most_held(stock, tmp_path)

@@ -245,3 +245,26 @@ def test_gradients_of_gradients_pass_through_attention_whose_kernel_has_none(
     assert torch.allclose(slope, first, atol=1e-5 * float(first.detach().abs().max()))
     assert torch.allclose(curvature, second, atol=1e-5 * float(second.abs().max()))
     assert second.abs().max() > 0
+
+
+def test_a_gradient_needs_no_world(model: ip.Model) -> None:
+    x = torch.linspace(-1, 1, 5)
+    with model.trace(run=False) as t:
+        value = t.input("x", x)
+        ip.grad((value**3).sum(), value).save("slope")
+    found = next(iter(model.backend.run_many([t.graph], [t.feed])))["slope"]
+    torch.testing.assert_close(found, 3 * x**2)
+
+
+def test_a_value_that_is_differentiated_by_can_be_used_too(model: ip.Model, ids: torch.Tensor) -> None:
+    """Of one that is not, only its place in the derivative is kept."""
+    with model.trace(ids):
+        first, second = model.layers[0].output, model.layers[1].output
+        of = number(model.logits)
+        slopes = [ip.grad(of, value).save() for value in (first, second)]
+        product = (slopes[1] * second).sum().save()
+    for layer, slope in enumerate(slopes):
+        torch.testing.assert_close(slope, autograd(model.network, ids, f"model.layers.{layer}"))
+    with model.trace(ids):
+        plain = model.layers[1].output.save()
+    torch.testing.assert_close(product, (slopes[1] * plain).sum())

@@ -3,6 +3,7 @@
 import os
 import traceback
 from itertools import chain
+from pathlib import Path
 from typing import final
 
 import torch

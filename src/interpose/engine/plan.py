@@ -42,6 +42,7 @@ class Plan:
         waits: for each node, how many distinct nodes it waits for.
         evaluators: for each node that is made from other nodes' values, how.
         targets: nodes that something is differentiated by.
+        unread: the targets that are reads of which nothing else is wanted, so that their numbers need not be kept.
         tainted: the targets and everything that rests on one of them; only these are made with derivatives.
         derivatives: for each differentiated number, the gradients asked of it.
         higher: gradients that another differentiated number rests on.
@@ -61,6 +62,7 @@ class Plan:
     waits: tuple[int, ...]
     evaluators: tuple[Callable[[Any], Any] | None, ...]
     targets: frozenset[int]
+    unread: frozenset[int]
     tainted: frozenset[int]
     derivatives: dict[int, tuple[int, ...]] = field(default_factory=dict)
     higher: frozenset[int] = frozenset()
@@ -141,6 +143,11 @@ def compile_graph(graph: Graph, family: Table | None, dims: Dims | None) -> Plan
         waits=tuple(len(used) for used in depends),
         evaluators=evaluators,
         targets=targets,
+        unread=frozenset(
+            i
+            for i in targets
+            if isinstance(graph.nodes[i], Read) and i not in derivatives and gradients.keys() >= {*uses[i]}
+        ),
         tainted=rests,
         derivatives={of: tuple(indices) for of, indices in derivatives.items()},
         higher=higher,

@@ -119,7 +119,7 @@ class Values:
         """
         found = self.as_target(index, value)
         on = copied(found) if self.copies else found
-        self._set_all(index, found)
+        self._set_all(index, _gradient_edge(found) if index in self.plan.unread else found)
         return on
 
     def take(self, of: int) -> Any:
@@ -269,7 +269,8 @@ class Values:
 
     def _check_frozen(self, indices: tuple[int, ...]) -> None:
         for index in indices:
-            if not self._known[self._wrt(index)].requires_grad:
+            target = self._known[self._wrt(index)]
+            if isinstance(target, Tensor) and not target.requires_grad:
                 raise RunError(
                     f"{self.plan.graph.nodes[index].at}: this weight is frozen, so nothing is differentiated by it. "
                     "Call network.requires_grad_() first."
@@ -279,12 +280,16 @@ class Values:
         again = len(self._derived) < len(self.plan.derivatives)
         higher = not self.plan.higher.isdisjoint(indices)
         targets = [self._known[self._wrt(index)] for index in indices]
+        kept, one = again or higher, torch.ones_like(value)  # where no world runs, no sum is differentiated
         try:
-            return torch.autograd.grad(
-                value.sum(), targets, retain_graph=again or higher, create_graph=higher, allow_unused=True
-            )
+            return torch.autograd.grad(value, targets, one, kept, create_graph=higher, allow_unused=True)
         except Exception as error:
             raise RunError(f"{at}: the gradient failed: {error}") from error
+
+
+def _gradient_edge(value: Tensor) -> Any:
+    """Where a tensor stands in the derivative: all that a derivative by it needs, without its numbers."""
+    return value if value.is_leaf else torch.autograd.graph.get_gradient_edge(value)
 
 
 def _named(node: Node) -> str:

@@ -2,24 +2,30 @@
 
 For an edge u -> v the guess is (A_corrupt[u] - A_clean[u]) . dm/dx_v, where x_v is what v reads from the stream, before
 any norm. One forward and one backward pass of the stock network give the derivative by every projection's output; the
-derivative by the stream that each head reads follows from the head's rows of the weights and the norm's own derivative.
+derivative by the stream that each head reads follows from the head's rows of the weights and the norm's own derivative
+(`interpose.search.edge_sums`). What is kept of a pass is, for each layer, a few tensors as large as the stream.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from interpose.graph import Feed, Graph
-from interpose.mediators.edges import Edges, Reader, all_written, projected, readers, stream_at, weights_of
+from interpose.mediators.edges import Edges, projected, readers, stream_at
 from interpose.models.stream import StreamGraph
 from interpose.search.behaviour import feed_of, first_difference, logit_difference
+from interpose.search.edge_sums import EdgeSums
 from interpose.search.progress import track
 from interpose.tasks.base import Pairs
 from interpose.trace import Model
 from interpose.trace.gradient import grad
+
+_ENDS = {1.0: "clean", 0.0: "corrupt"}
+
+Tensors = dict[str, Tensor]
 
 
 def attribute_edges(
@@ -38,81 +44,103 @@ def attribute_edges(
         one score an edge: how much the behaviour falls, to first order, when the edge carries the corrupt value; mean
         over pairs and mixtures.
     """
-    graph, first = edges.graph(model), first_difference(pairs)
-    parts = list(pairs.batches(batch_size))
-    difference_graph, difference_feed = _record_differences(model, parts[0], first)
-    score_graph, score_feed = _record_scores(model, graph, parts[0], first)
+    graph, parts = edges.graph(model), list(pairs.batches(batch_size))
+    passes, sums = _Passes(model, graph, first_difference(pairs)), EdgeSums(model, graph)
     total = torch.zeros(graph.n_edges, dtype=torch.float64)
     steps = ((part, mixture) for part in parts for mixture in mixtures)
-    held: dict[int, dict[str, Tensor]] = {}
     for part, mixture in track(steps, len(parts) * len(mixtures), "attributing edges"):
-        worlds = {"clean": part.clean_batch(), "corrupt": part.corrupt_batch()}
-        if id(part) not in held:
-            held = {id(part): next(model.backend.run_many([difference_graph], [difference_feed.with_(worlds)]))}
-        weight = torch.tensor(mixture, dtype=model.dtype)
-        feed = feed_of(score_feed, part, {"mixed": worlds["clean"]}, weight=weight, **held[id(part)])
-        total -= next(model.backend.run_many([score_graph], [feed]))["scores"].double().cpu()
+        slopes = passes.slopes(part, mixture)
+        total -= sums(passes.written(part, "corrupt"), passes.written(part, "clean"), slopes)
+        del slopes  # before the next pass
     return (total / (len(pairs) * len(mixtures))).to(torch.float32)
 
 
-def _record_differences(model: Model, part: Pairs, first: int) -> tuple[Graph, Feed]:
-    """What every source writes on the corrupt prompt less what it writes on the clean one; both embeddings."""
-    with model.trace(run=False) as t:
-        with t.world("clean", part.clean_batch()):
-            clean, clean_embed = all_written(model, first), model.embed
-        with t.world("corrupt", part.corrupt_batch()):
-            corrupt, corrupt_embed = all_written(model, first), model.embed
-        (corrupt - clean).save("differences")
-        clean_embed.save("clean_embed")
-        corrupt_embed.save("corrupt_embed")
-    return t.graph, t.feed
+@final
+class _Passes:
+    """Runs of the stock network on some pairs, each made once and only when it is asked for.
 
+    Args:
+        model: the model.
+        graph: its stream graph.
+        first: the first position where a clean and a corrupt prompt differ, counted from the last.
+    """
 
-def _record_scores(model: Model, graph: StreamGraph, part: Pairs, first: int) -> tuple[Graph, Feed]:
-    dims, batch = model.sizes(), part.clean_batch()
-    rows, length = part.clean_tokens.shape
-    shape = (graph.n_sources, rows, -first, dims.width)
-    like = torch.empty(rows, length, dims.width, dtype=model.dtype, device="meta")
-    with model.trace(run=False) as t:
-        differences = t.input("differences", torch.empty(shape, dtype=model.dtype, device="meta"))
-        ends = t.input("corrupt_embed", like), t.input("clean_embed", like)
-        weight = t.input("weight", torch.tensor(1.0, dtype=model.dtype))
-        with t.world("mixed", batch):
-            model.embed = ends[0] + weight * (ends[1] - ends[0])
-            read = [(reader, stream_at(model, reader), _made(model, graph, reader)) for reader in readers(model, graph)]
-            number = logit_difference(model, t, part).sum()
-            scores = []
-            for reader, stream, made in read:
-                derivative = torch.cat([grad(number, value)[:, first:] for value in made], 2)
-                derivative = _through_norm(model, graph, reader, stream[:, first:], derivative)
-                scores.append((derivative.flatten(1) @ differences[: reader.upstream].flatten(1).T).flatten())
-            joined: Any = torch.cat(scores)
-            joined.save("scores")
-    return t.graph, t.feed
+    def __init__(self, model: Model, graph: StreamGraph, first: int) -> None:
+        self._model, self._graph, self._first = model, graph, first
+        self._blocks: dict[str, tuple[Graph, Feed]] = {}
+        self._part: Pairs | None = None
+        self._written: dict[str, Tensors] = {}
 
+    def written(self, part: Pairs, end: str) -> Tensors:
+        """What the sources write on the clean or the corrupt prompts, as `EdgeSums` takes it."""
+        self._turn_to(part)
+        if end not in self._written:
+            self._written[end] = self._run("written", part, end)
+        return self._written[end]
 
-def _made(model: Model, graph: StreamGraph, reader: Reader) -> tuple[Any, ...]:
-    """What a reader makes of the stream, by which the behaviour is differentiated."""
-    if reader.kind == "logits":
-        return (model.norm.output,)
-    layer = model.layers[reader.layer]
-    if reader.kind == "mlp":
-        return (layer.mlp.input,)
-    query, key, value = projected(model, reader.layer, graph)
-    if graph.readers != model.sizes().kv_heads:
-        layer.attn.k, layer.attn.v = key, value
-    return query, key, value
+    def slopes(self, part: Pairs, mixture: float) -> Tensors:
+        """The slope of the behaviour where the stream is read, as `EdgeSums` takes it."""
+        self._turn_to(part)
+        end = _ENDS.get(mixture)
+        if end is None:
+            ends = {f"{end}_embed": self.written(part, end)["embed"] for end in _ENDS.values()}
+            return self._run("between", part, "clean", **ends, weight=torch.tensor(mixture, dtype=self._model.dtype))
+        # The pass is that end's own, so that it also shows what the sources write there.
+        found = self._run("end", part, end)
+        self._written[end] = {name: found.pop(name) for name in list(found) if name.startswith(("embed", "z", "mlp"))}
+        return found
 
+    def _turn_to(self, part: Pairs) -> None:
+        if part is not self._part:
+            self._part, self._written = part, {}
 
-def _through_norm(model: Model, graph: StreamGraph, reader: Reader, stream: Any, derivative: Any) -> Any:
-    """From the derivative by what a reader makes to that by the stream it reads [row, batch, position, width]."""
-    if reader.kind == "attn":
-        pulled = torch.einsum("bpvd,vdm->vbpm", derivative, weights_of(model, reader.layer, graph))
-    else:
-        pulled = derivative.unsqueeze(0)
-    if reader.norm is None:
-        return pulled
-    # As many as there are rows, and not `expand_as(pulled)`: what rests on a gradient makes it a second derivative.
-    copies = stream.detach().unsqueeze(0).expand(pulled.shape[0], -1, -1, -1)
-    normed = model.call.module(reader.norm, copies)
-    return grad((normed * pulled.detach()).sum(), copies)
+    def _run(self, kind: str, part: Pairs, end: str, **tensors: Tensor) -> Tensors:
+        if kind not in self._blocks:
+            self._blocks[kind] = self._record(kind, part, tensors)
+        graph, feed = self._blocks[kind]
+        worlds = {"prompt": part.clean_batch() if end == "clean" else part.corrupt_batch()}
+        return next(self._model.backend.run_many([graph], [feed_of(feed, part, worlds, **tensors)]))
+
+    def _record(self, kind: str, part: Pairs, tensors: Tensors) -> tuple[Graph, Feed]:
+        model = self._model
+        with model.trace(run=False) as t:
+            inputs = {name: t.input(name, torch.empty_like(like, device="meta")) for name, like in tensors.items()}
+            with t.world("prompt", part.clean_batch()):
+                if kind == "between":
+                    corrupt, clean = inputs["corrupt_embed"], inputs["clean_embed"]
+                    model.embed[:, self._first :] = corrupt + inputs["weight"] * (clean - corrupt)
+                else:
+                    self._save_written()
+                if kind != "written":
+                    made = self._made()
+                    number = logit_difference(model, t, part).sum()
+                    for name, value in made.items():
+                        grad(number, value)[:, self._first :].save(name)
+        return t.graph, t.feed
+
+    def _save_written(self) -> None:
+        model, first = self._model, self._first
+        model.embed[:, first:].save("embed")
+        for number in range(self._graph.layers):
+            layer = model.layers[number]
+            layer.attn.z[:, first:].save(f"z{number}")
+            layer.mlp.output[:, first:].save(f"mlp{number}")
+
+    def _made(self) -> dict[str, Any]:
+        """Save the streams that are read; what the readers make of them, by which the behaviour is differentiated."""
+        model, made = self._model, dict[str, Any]()
+        for reader in readers(model, self._graph):
+            layer = reader.layer
+            if reader.kind != "mlp" or not self._graph.parallel:
+                stream = stream_at(model, reader)[:, self._first :]
+                stream.save(f"{'mid' if reader.kind == 'mlp' else 'stream'}{layer}")
+            if reader.kind == "logits":
+                made["logits"] = model.norm.output
+            elif reader.kind == "mlp":
+                made[f"in{layer}"] = model.layers[layer].mlp.input
+            else:
+                attn, rows = model.layers[layer].attn, projected(model, layer, self._graph)
+                made |= {f"{kind}{layer}": value for kind, value in zip("qkv", rows, strict=True)}
+                if self._graph.readers != model.sizes().kv_heads:
+                    attn.k, attn.v = rows[1:]
+        return made

@@ -255,11 +255,11 @@ class Model:
         return self.dims
 
     def projection(self, layer: int, kind: str) -> Any:
-        """The weights that make one layer's queries, keys or values, inside a block.
+        """The weights that make one layer's queries, keys or values, or what its heads write, inside a block.
 
         Args:
             layer: which layer.
-            kind: `query`, `key` or `value`.
+            kind: `query`, `key`, `value`, or `out` for the output projection.
 
         Returns:
             a value of the block, [head, head width, width]; keys and values have one head a key/value head.

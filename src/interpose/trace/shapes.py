@@ -56,6 +56,10 @@ def shape_of_call(
     Raises:
         ShapeError: the module does not take such inputs; the message starts with the user's line.
     """
+    if type(module) is torch.nn.LayerNorm and len(values) == 1 and not module._forward_hooks:
+        wanted = torch.Size(module.normalized_shape)  # torch takes ten milliseconds to find that nothing changes
+        if values[0].dtype == getattr(module.weight, "dtype", None) and values[0].shape[-len(wanted) :] == wanted:
+            return torch.empty_like(values[0], device="meta")
 
     def call() -> Any:
         return module(*(torch.empty(value.shape, dtype=value.dtype, device=device) for value in values))

@@ -113,16 +113,13 @@ def _bytes_of(value: Any) -> Iterator[bytes]:
 
 
 def projection(model: "Model", layer: int, kind: str) -> Any:
-    """The weights that make one layer's queries, keys or values; see `Model.projection`."""
+    """The weights that make one layer's queries, keys or values, or its output; see `Model.projection`."""
     table, sizes = model.table(), model.sizes()
-    made = getattr(table, kind)
-    heads = sizes.heads if kind == "query" else sizes.kv_heads
     path = table.path(kind, layer) or ""
-    if plain_weight(module_at(model, path), table.transposed) is None:
-        weight = _by_unit_vectors(model, path)
-    else:
-        weight = model.running().weight(f"{path}.weight")
-        weight = weight.T if table.transposed else weight
+    if kind == "out":
+        return _matrix(model, path, sizes.heads * sizes.head_width).T.unflatten(0, (sizes.heads, -1))
+    made, weight = getattr(table, kind), _matrix(model, path, sizes.width)
+    heads = sizes.heads if kind == "query" else sizes.kv_heads
     if made.fusion == "heads":
         return weight.unflatten(0, (heads, 3, -1))[:, made.part]
     if made.fusion == "groups":
@@ -133,8 +130,11 @@ def projection(model: "Model", layer: int, kind: str) -> Any:
     return weight.unflatten(0, (heads, -1))
 
 
-def _by_unit_vectors(model: "Model", path: str) -> Any:
-    """The matrix of a module whose weight does not say it [output, input]."""
-    block = model.running()
-    unit, zero = unit_vectors(model.sizes().width, model.dtype, model.device)
+def _matrix(model: "Model", path: str, width: int) -> Any:
+    """The matrix of a linear module with inputs of some width [output, input]."""
+    transposed, block = model.table().transposed, model.running()
+    if plain_weight(module_at(model, path), transposed) is not None:
+        weight = block.weight(f"{path}.weight")
+        return weight.T if transposed else weight
+    unit, zero = unit_vectors(width, model.dtype, model.device)
     return (block.call(path, (unit,)) - block.call(path, (zero,))).T

@@ -1,0 +1,147 @@
+"""Sums over edges: what a source writes otherwise, times the slope at what a destination reads, for all edges at once.
+
+    sum(u -> v) = sum over pairs and positions of (A_corrupt[u] - A_clean[u]) . dm/dx_v
+
+Neither factor is ever laid out for the whole batch. Sources are given as what heads mix before the output projection,
+and slopes as those at the projections' outputs: for each layer a few tensors as large as the stream. Here some
+positions are taken at a time; what each source writes there is multiplied out, and the destinations pass by, layer by
+layer, each from the slope at its projection through the rows of its weights and its norm's own derivative.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interpose.graph import Feed, Graph
+from interpose.mediators.edges import Reader, readers
+from interpose.models.stream import StreamGraph
+from interpose.trace import Model
+from interpose.trace.gradient import grad
+
+_ROWS = 64
+"""How many positions are taken at a time, at most: enough to multiply well, few enough to stay near the processor."""
+
+_SMALL = 2**20
+"""So many numbers are no matter."""
+
+Tensors = Mapping[str, Tensor]
+
+
+@final
+class EdgeSums:
+    """Adds up what edges carry otherwise, times the slope where it arrives.
+
+    Args:
+        model: the model.
+        graph: its stream graph.
+    """
+
+    def __init__(self, model: Model, graph: StreamGraph) -> None:
+        """Nothing is recorded before the first sum."""
+        self._model, self._graph, self._readers = model, graph, list(readers(model, graph))
+        self._recorded: tuple[Graph, Feed] | None = None
+        # Sums of numbers of eight bits must not have eight bits themselves.
+        self._dtype = torch.promote_types(model.dtype, torch.float32)
+
+    def __call__(self, corrupt: Tensors, clean: Tensors, slopes: Tensors) -> Float[Tensor, " edges"]:
+        """Add up over some pairs, in double precision.
+
+        Args:
+            corrupt: what sources write on the corrupt prompts: `embed` and, for each layer, `mlp0` [pair, position,
+                width] and what its heads mix, `z0` [pair, position, head, head width].
+            clean: the same on the clean prompts.
+            slopes: the streams that are read, `stream0` and `mid0` [pair, position, width], and the slope of the
+                behaviour at what is made of them: `q0`, `k0`, `v0` [pair, position, row, head width], `in0`, `logits`.
+
+        Returns:
+            one sum an edge.
+        """
+        given = {f"corrupt.{name}": value for name, value in corrupt.items()}
+        given |= {f"clean.{name}": value for name, value in clean.items()} | {**slopes}
+        pairs, positions = slopes["logits"].shape[:2]
+        parts = list(_parts(pairs, positions, self._rows(slopes["logits"])))
+        graph, feed = self._recorded or self._record({name: value[parts[0]] for name, value in given.items()})
+        feeds = [feed.with_(None, **{name: value[part] for name, value in given.items()}) for part in parts]
+        total = torch.zeros(self._graph.n_edges, dtype=torch.float64)
+        for run in self._model.backend.run_many([graph] * len(feeds), feeds):
+            total += run["sums"].double().cpu()
+        return total
+
+    def _rows(self, like: Tensor) -> int:
+        """How many positions at a time take no more memory than four tensors of a layer's stream, for each layer."""
+        graph, width = self._graph, like.shape[-1]
+        each = (graph.n_sources + 5 * graph.heads) * width
+        rows = max(4 * graph.layers * like.shape[0] * like.shape[1] * width, _SMALL) // each
+        return min(max(rows, 1), _ROWS)
+
+    def _record(self, given: Tensors) -> tuple[Graph, Feed]:
+        with self._model.trace(run=False) as t:
+            inputs = {name: t.input(name, torch.empty_like(value, device="meta")) for name, value in given.items()}
+            differences: Any = torch.cat([block.flatten(1) for block in self._differences(inputs)])
+            sums = []
+            for reader in self._readers:
+                for slope in self._slopes(reader, inputs):
+                    # In this order the processor's library multiplies a few long rows several times as fast.
+                    sums.append((differences[: reader.upstream] @ slope.flatten(1).T).T.flatten())
+            torch.cat(sums).save("sums")  # type: ignore[attr-defined]
+        self._recorded = t.graph, t.feed
+        return self._recorded
+
+    def _differences(self, inputs: Mapping[str, Any]) -> Iterator[Any]:
+        """What sources write on the corrupt prompts less what they write on the clean ones [source, pair, ...]."""
+
+        def difference(name: str) -> Any:
+            return inputs[f"corrupt.{name}"].to(self._dtype) - inputs[f"clean.{name}"].to(self._dtype)
+
+        yield difference("embed").unsqueeze(0)
+        for layer in range(self._graph.layers):
+            if self._model.table().attn_post is None:
+                yield self._written(layer, difference(f"z{layer}"))
+            else:
+                yield self._normed(layer, inputs[f"corrupt.z{layer}"]) - self._normed(layer, inputs[f"clean.z{layer}"])
+            yield difference(f"mlp{layer}").unsqueeze(0)
+
+    def _written(self, layer: int, z: Any) -> Any:
+        return torch.einsum("bphd,hdm->hbpm", z, self._model.projection(layer, "out").to(self._dtype))
+
+    def _normed(self, layer: int, z: Any) -> Any:
+        """What heads write through the norm behind the block, which multiplies by its gain over its denominator."""
+        model, table = self._model, self._model.table()
+        before = model.call.module(table.path("out", layer) or "", z.flatten(2))
+        after = model.call.module(table.path("attn_post", layer) or "", before)
+        scale = torch.where(before == 0, torch.zeros_like(after), after / torch.where(before == 0, 1.0, before))
+        return self._written(layer, z.to(self._dtype)) * scale.to(self._dtype)
+
+    def _slopes(self, reader: Reader, inputs: Mapping[str, Any]) -> Iterator[Any]:
+        """The slope at the stream that each row of a reader reads [row, pair, position, width], some rows at a time."""
+        layer, model = reader.layer, self._model
+        if reader.kind == "logits":
+            yield self._through_norm(reader, inputs[f"stream{layer}"], inputs["logits"].to(self._dtype).unsqueeze(0))
+        elif reader.kind == "mlp":
+            stream = f"stream{layer}" if self._graph.parallel else f"mid{layer}"
+            yield self._through_norm(reader, inputs[stream], inputs[f"in{layer}"].to(self._dtype).unsqueeze(0))
+        else:
+            for kind in ("query", "key", "value"):
+                weight = model.projection(layer, kind).to(self._dtype)
+                made = inputs[f"{kind[0]}{layer}"].to(self._dtype).unflatten(2, (weight.shape[0], -1))
+                pulled = torch.einsum("bpkgd,kdm->kgbpm", made, weight).flatten(0, 1)
+                yield self._through_norm(reader, inputs[f"stream{layer}"], pulled)
+
+    def _through_norm(self, reader: Reader, stream: Any, pulled: Any) -> Any:
+        """From the slope by what a norm gives to that by what it is given."""
+        if reader.norm is None:
+            return pulled
+        copies = stream.unsqueeze(0).expand(pulled.shape[0], -1, -1, -1)
+        normed = self._model.call.module(reader.norm, copies)
+        return grad(torch.dot(normed.to(self._dtype).flatten(), pulled.flatten()), copies).to(self._dtype)
+
+
+def _parts(pairs: int, positions: int, rows: int) -> Iterator[tuple[slice, slice]]:
+    """Cut pairs x positions into blocks of at most `rows`."""
+    long, wide = min(positions, rows), max(1, rows // positions)
+    for pair in range(0, pairs, wide):
+        for position in range(0, positions, long):
+            yield slice(pair, pair + wide), slice(position, position + long)
