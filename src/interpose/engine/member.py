@@ -171,8 +171,8 @@ class Member:
         value = value.clone() if self.base.in_place else value
         self._seen.append((value, value._version))
         depth, axis = self.reach.depth.get(index), position_axis(site)
-        if depth is None or axis is None or depth > value.shape[axis]:
-            value = self._whole(site, value)
+        if axis is not None and (depth is None or depth > value.shape[axis]):
+            value = self._whole(site, value, axis, depth)
         if index in self.reach.tail.reads:
             self.found[index] = value
         self._values.known[index] = value
@@ -188,11 +188,14 @@ class Member:
         made = fitting(made, value.dtype, torch.Size(shape))
         return made.narrow(axis, self._from, shape[axis] - self._from) if narrow and axis is not None else made
 
-    def _whole(self, site: Site, value: Tensor) -> Tensor:
-        axis = position_axis(site)
-        if axis is None or not self._from or value.shape[axis] == self.base.prompts.length:
+    def _whole(self, site: Site, value: Tensor, axis: int, depth: int | None) -> Tensor:
+        """A value with the positions before those of the pass; as many in all as are wanted."""
+        here = value.shape[axis]
+        wanted = self.base.prompts.length if depth is None else depth
+        if not self._from or here >= wanted:
             return value
-        before = self.base.sites[site].narrow(axis, 0, self._from)
+        before = self.base.sites[site]
+        before = before.narrow(axis, before.shape[axis] - wanted, wanted - here)
         if before.shape[1:axis] != value.shape[1:axis] or before.shape[axis + 1 :] != value.shape[axis + 1 :]:
             raise Misfit("a value changed its shape")
         return torch.cat([before, value], axis)
