@@ -26,26 +26,18 @@ def alone(model: ip.Model, graphs: list[Graph], feeds: list[Feed]) -> list[dict[
     return [next(model.backend.run_many([graph], [feed])) for graph, feed in zip(graphs, feeds, strict=True)]
 
 
-def difference(found: dict[str, Any], expected: dict[str, Any], padded: bool) -> float:
-    """The largest difference where there are tokens, in parts of 1e-5 of the largest number or of 1."""
+def difference(found: dict[str, Any], expected: dict[str, Any]) -> float:
+    """The largest difference, in parts of 1e-5 of the largest number or of 1."""
     assert found.keys() == expected.keys()
     worst = 0.0
     for name, value in expected.items():
         assert found[name].shape == value.shape
-        value, other = (_of_tokens(one, padded) for one in (value, found[name]))
-        large = ~(value.abs() < 1e30)  # hidden scores
-        assert torch.equal(value[large], other[large])
+        other = found[name]
+        large = ~(value.abs() < 1e30)  # hidden scores, and what a family's kernel makes of rows that see nothing
+        assert torch.allclose(value[large], other[large], equal_nan=True)
         value, other = value[~large], other[~large]
         worst = max(worst, float((value - other).abs().max()) / (1e-5 * max(1.0, float(value.abs().max()))))
     return worst
-
-
-def _of_tokens(value: torch.Tensor, padded: bool) -> torch.Tensor:
-    """A value without the positions of padding, where nothing means anything."""
-    if not padded or 9 not in value.shape[1:]:
-        return value
-    axis = value.shape.index(9, 1)
-    return value.movedim(axis, 1)[MASK.bool()]
 
 
 def program(random: Random) -> Any:
@@ -120,4 +112,4 @@ def test_runs_that_share_give_what_each_gives_by_itself(
     found = list(model.backend.run_many(graphs, feeds))
     assert sum(passes) > 1, programs
     for run, one, other in zip(programs, found, alone(model, graphs, feeds), strict=True):
-        assert difference(one, other, padded) <= 1, run
+        assert difference(one, other) <= 1, run

@@ -78,6 +78,7 @@ class Base:
         streams: what each layer was given [batch, position, width].
         keys: each layer's keys and values; empty if they were not kept.
         in_place: the network changes what is found at sites, so that it is copied.
+        looks_everywhere: where a row may look at nothing, as in padding, it looks at all positions, later ones too.
         staggers: what layers are given beside the stream can be given for any number of rows.
 
     Args:
@@ -102,7 +103,7 @@ class Base:
         )
         self.sites: dict[Site, Tensor] = {}
         self.streams: list[Tensor] = []
-        self.staggers, self._resumes = True, resumes
+        self.staggers, self.looks_everywhere, self._resumes = True, False, resumes
         self.keys: tuple[tuple[Tensor, Tensor], ...] = ()
         kwargs = {**self.prompts.kwargs, **stock.last_logits(last_logits)}
         self._depths = {site: sites[site] for site in sorted(sites, key=order_of) if sites[site] != 0}
@@ -137,8 +138,11 @@ class Base:
         return hidden
 
     def beside(self, layer: int, values: tuple[Any, ...]) -> tuple[Any, ...]:  # noqa: ARG002
-        """Note whether what else a layer is given is the same again for more rows."""
+        """Note whether what else a layer is given is the same again for more rows, and what its mask is like."""
         self.staggers = self.staggers and repeats(values, self.prompts.rows)
+        masks = [value for value in values if isinstance(value, Tensor) and value.ndim == 4]
+        # A mask that is added hides all positions of such a row alike, and a softmax then sees them all.
+        self.looks_everywhere |= self.prompts.padding > 0 and any(mask.is_floating_point() for mask in masks)
         return values
 
 

@@ -173,8 +173,8 @@ class Member:
         value = value.clone() if self.base.in_place else value
         self._seen.append((value, version_of(value)))
         depth, axis = self.reach.depth.get(index), position_axis(site)
-        if depth is None or axis is None or depth > value.shape[axis]:
-            value = self._whole(site, value)
+        if axis is not None and (depth is None or depth > value.shape[axis]):
+            value = self._whole(site, value, axis)
         if index in self.reach.tail.reads:
             self.found[index] = value
         self._values.known[index] = value
@@ -190,10 +190,10 @@ class Member:
         made = fitting(site, made, value.dtype, torch.Size(shape))
         return made.narrow(axis, self._from, shape[axis] - self._from) if narrow and axis is not None else made
 
-    def _whole(self, site: Site, value: Tensor) -> Tensor:
+    def _whole(self, site: Site, value: Tensor, axis: int) -> Tensor:
         """A value behind what is kept of the unchanged run for the positions before it, which may be some last ones."""
-        axis, kept = position_axis(site), self.base.sites[site]
-        if axis is None or value.shape[axis] >= kept.shape[axis]:
+        kept = self.base.sites[site]
+        if value.shape[axis] >= kept.shape[axis]:
             return value
         before = kept.narrow(axis, 0, kept.shape[axis] - value.shape[axis])
         if before.shape[1:axis] != value.shape[1:axis] or before.shape[axis + 1 :] != value.shape[axis + 1 :]:

@@ -197,7 +197,7 @@ class Sweep:
         for together in apart.values():
             for group in _by_position(together, base, self._stock.dims.layers):
                 first = min(member.since or 0 for member in group)
-                position = first if first >= base.prompts.padding else 0
+                position = first if first >= base.prompts.padding and not base.looks_everywhere else 0
                 yield position, sorted(group, key=lambda member: member.start)
 
 
