@@ -39,7 +39,9 @@ class Prompts:
     def of(cls, batch: Batch) -> "Prompts | str":
         """The prompts of a batch, or why no run can begin in the middle of them."""
         kwargs = batch.kwargs
-        odd = [name for name, value in kwargs.items() if name not in _TAKEN and value is not False and value is not None]
+        odd = [
+            name for name, value in kwargs.items() if name not in _TAKEN and value is not False and value is not None
+        ]
         if batch.generation is not None:
             return "a generation runs step by step"
         if batch.args or odd:
@@ -53,7 +55,9 @@ class Prompts:
         if kwargs.get("use_cache"):
             return "the network is told to return its cache"
         padding = 0 if mask is None else int((mask.cumsum(-1) == 0).sum(-1).max())
-        key = tuple((name, value.dtype, tuple(value.shape), value.cpu().numpy().tobytes()) for name, value in given.items())
+        key = tuple(
+            (name, value.dtype, tuple(value.shape), value.cpu().numpy().tobytes()) for name, value in given.items()
+        )
         rows, length = ids.shape
         return cls(kwargs, rows, length, padding, key)
 
