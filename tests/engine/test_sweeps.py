@@ -2,8 +2,9 @@
 
 import gc
 import warnings
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -70,6 +71,15 @@ def agree(model: ip.Model, runs: list[Run]) -> list[dict[str, Any]]:
     return found
 
 
+def test_what_is_no_number_reaches_positions_before_it(model: ip.Model) -> None:
+    def block(t: Any) -> None:
+        model.layers[1].attn.v[:, -2] = t.input("value", torch.zeros(1))
+        model.layers[1].output.save("stream")
+
+    graph, feed = record(model, block)
+    agree(model, [(graph, feed.with_(value=torch.tensor([value]))) for value in (0.0, torch.inf, torch.nan)])
+
+
 def test_more_last_positions_are_read_than_change(model: ip.Model, passes: list[int]) -> None:
     agree(model, [record(model, writes(model, 1, -1)), record(model, writes(model, 0, -2))])
     assert passes == [2]
@@ -79,7 +89,8 @@ def test_what_is_read_between_two_writes_of_a_site(model: ip.Model) -> None:
     def block(_: Any) -> None:
         before = model.layers[1].output.clone()
         model.layers[1].output = torch.ones(1)
-        model.layers[1].output.save("between")
+        between: Any = model.layers[1].output
+        between.save("between")
         model.layers[1].output = before
         model.logits.save("logits")
 
@@ -89,7 +100,8 @@ def test_what_is_read_between_two_writes_of_a_site(model: ip.Model) -> None:
 
 def test_runs_are_given_tensors_of_different_types_and_shapes(model: ip.Model, passes: list[int]) -> None:
     def block(t: Any) -> None:
-        value, weights = t.input("value", torch.zeros(2, 24)), t.input("weights", torch.ones(2, 50))
+        value = t.input("value", torch.zeros(2, 24))
+        weights: Any = t.input("weights", torch.ones(2, 50))
         model.layers[1].output[:, -2] = value
         weights.save("weights")
         (model.logits[:, -1] * weights).save("weighted")
@@ -146,6 +158,20 @@ def test_only_a_fault_of_the_sweep_is_warned_of(model: ip.Model, monkeypatch: py
     assert len(warned) == 1
 
 
+def test_ends_that_torch_cannot_make_for_many_runs_at_once(model: ip.Model) -> None:
+    def block(t: Any) -> None:
+        model.layers[1].output[:, -2] = t.input("value", torch.zeros(2, 24))
+        last = model.logits[:, -1]
+        quantile: Any = torch.quantile(last, 0.3, -1)
+        quantile.save("quantile")
+        last.masked_scatter(last > 0, last.flip(0)).save("scattered")
+        model.call.module("model.layers.0.mlp", model.layers[2].output)[:, -1].save("called")
+        last.topk(3)[1].save("best")
+
+    graph, feed = record(model, block)
+    agree(model, [(graph, feed.with_(value=torch.full((2, 24), 0.1 * n))) for n in range(3)])
+
+
 @pytest.mark.parametrize(
     "inputs",
     [
@@ -169,7 +195,7 @@ def test_in_inference_mode(model: ip.Model, passes: list[int]) -> None:
 
 @pytest.mark.parametrize("before", [False, True])
 def test_hooks_of_ones_own_are_given_whole_passes(model: ip.Model, before: bool, passes: list[int]) -> None:
-    layer = model.network.model.layers[2]
+    layer = model.network.get_submodule("model.layers.2")
     places = torch.arange(7.0)[None, :, None]
     if before:
         hook = layer.register_forward_pre_hook(lambda _, args: (args[0] * places, *args[1:]))
@@ -187,7 +213,7 @@ def test_hooks_of_ones_own_are_given_whole_passes(model: ip.Model, before: bool,
 
 
 def test_a_forward_of_ones_own_is_given_whole_passes(model: ip.Model, passes: list[int]) -> None:
-    part = model.network.model.layers[1].mlp
+    part: Any = model.network.get_submodule("model.layers.1.mlp")
     stock = part.forward
     part.forward = lambda x: stock(x) + torch.arange(x.shape[1])[None, :, None]
     try:
@@ -239,3 +265,41 @@ def test_a_block_moved_to_another_place_writes_there_and_reads_what_it_read(mode
         model.layers[1].output[:, 2] = 0.5
         expected = model.layers[2].output[:, -1].save()
     torch.testing.assert_close(found["read"], expected)
+
+
+def test_a_sweep_asks_once_for_each_feed_also_of_an_edited_model(model: ip.Model) -> None:
+    with model.trace(IDS) as t:
+        model.layers[0].mlp.output *= 0.3
+    edited = model.edited(t)
+    graph, feed = record(model, writes(model, 1, -2))
+
+    class Feeds(Sequence[Feed]):
+        asked: ClassVar[list[int]] = []
+
+        def __len__(self) -> int:
+            return 3
+
+        def __getitem__(self, index: int) -> Feed:  # type: ignore[override]
+            self.asked.append(index)
+            return feed
+
+    for found in edited.backend.run_many([graph] * 3, Feeds()):
+        (expected,) = edited.backend.run_many([graph], [feed])
+        torch.testing.assert_close(found["logits"], expected["logits"], atol=1e-5, rtol=1e-5)
+    assert Feeds.asked == [0, 1, 2]
+
+
+def test_threads_that_sweep_one_model_beside_plain_calls(model: ip.Model) -> None:
+    runs = [record(model, writes(model, layer, at)) for layer in (0, 1, 2) for at in (-1, -3)]
+    graphs, feeds = [graph for graph, _ in runs], [feed for _, feed in runs]
+    expected = [run["logits"] for run in model.backend.run_many(graphs, feeds)]
+    plain = model.network(IDS).logits
+
+    def work(number: int) -> bool:
+        if number % 3 == 0:
+            return all(torch.equal(model.network(IDS).logits, plain) for _ in range(5))
+        found = [run["logits"] for _ in range(5) for run in model.backend.run_many(graphs, feeds)]
+        return all(torch.equal(one, other) for one, other in zip(found, expected * 5, strict=True))
+
+    with ThreadPoolExecutor(6) as pool:
+        assert all(pool.map(work, range(6)))

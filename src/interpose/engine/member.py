@@ -67,8 +67,9 @@ class Member:
             if not all(write is None or index in self.reach.known for index, write in steps):
                 continue
             told = [self._difference(making, site, index, write) for index, write in _lasting(steps)]
-            if told and None not in told:
-                found.append((site, torch.stack(told).any(0)))
+            known = [where for where in told if where is not None]
+            if known and len(known) == len(told):
+                found.append((site, torch.stack(known).any(0)))
         return found
 
     def settle(self, differences: list[tuple[Site, list[bool]]]) -> None:
@@ -115,8 +116,9 @@ class Member:
         axis = position_axis(site)
         if axis is None or after.shape[axis] != before.shape[axis]:
             return None
-        before = widened(before, after.shape)
-        differs = after != before
+        # What is no number reaches positions before it too: what hides those adds to it, or multiplies it by zero.
+        odd = after.isnan() if site.local in ("attn.scores", "attn.pattern") else ~after.isfinite()
+        differs = (after != widened(before, after.shape)) | odd.any()
         others = [number for number in range(differs.ndim) if number != axis]
         return differs.any(others[0]) if len(others) == 1 else differs.movedim(axis, 0).flatten(1).any(1)
 

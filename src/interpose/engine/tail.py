@@ -10,10 +10,13 @@ from torch import Tensor
 from interpose.engine.making import Making
 from interpose.engine.member import Member
 from interpose.engine.structures import copied
-from interpose.graph.nodes import Constant, Input
+from interpose.graph.nodes import Call, Constant, Input, Op
 
 _ROWS = 512
 """How many rows at most go through the end of a graph together: logits of a whole vocabulary are long."""
+
+_ONE_BY_ONE = frozenset(["masked_scatter", "quantile", "scaled_dot_product_attention"])
+"""Operations that torch does for many runs one after the other anyhow, and warns of it."""
 
 
 def finish(members: Sequence[Member]) -> dict[int, dict[str, Any]]:
@@ -62,11 +65,24 @@ def _together(members: Sequence[Member], wanted: dict[int, tuple[Any, ...]]) -> 
         if len(shared) == len(given):
             saved = make(*shared)
             return {member.number: copied(saved) for member in members}
+        if not _can_be_many(one):
+            return {member.number: _alone(member, wanted[member.number]) for member in members}
         made = torch.vmap(make, in_dims=tuple(0 if many else None for _, many in given))(*[value for value, _ in given])
     except Exception:  # not every operation can be done for many runs at once
         return {member.number: _alone(member, wanted[member.number]) for member in members}
     saves = [graph.nodes[index].name for index in tail.nodes if type(graph.nodes[index]).__name__ == "Save"]  # type: ignore[attr-defined]
     return {member.number: {name: _row(made[name], place) for name in saves} for place, member in enumerate(members)}
+
+
+def _can_be_many(member: Member) -> bool:
+    """Whether torch makes the tail of many runs at once; of a module with parts it is not known what it does."""
+    for index in member.reach.tail.nodes:
+        match member.reach.graph.nodes[index]:
+            case Op(name=name) if name in _ONE_BY_ONE:
+                return False
+            case Call(module=path) if any(member.stock.network.get_submodule(path).children()):
+                return False
+    return True
 
 
 def _alone(member: Member, values: tuple[Any, ...]) -> dict[str, Any]:
