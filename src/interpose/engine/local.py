@@ -114,12 +114,13 @@ class LocalBackend:
             return "the model is not causal: a change at one position reaches those before it"
         libraries = packages_of(self.network)
         for path, part in self.network.named_modules():
+            where = repr(path) if path else "the network"
             if part.training:
-                return "the network is in training mode"
+                return f"{where} is in training mode; network.eval() changes that"
             if getattr(part, "inplace", False) is True:
-                return "the network works in place"
+                return f"{where} works in place"
             if is_hooked(part, libraries):
-                return f"what a hook on {path or 'the network'!r} does may depend on layers or positions left out"
+                return f"what a hook or forward of its own does on {where} may depend on what is left out"
         return Stock(self.network, self.family, self.dims, self.attention, self.device)
 
     def _reach(self, graph: Graph) -> Reach | None:
