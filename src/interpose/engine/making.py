@@ -1,9 +1,10 @@
 """Values of a graph's nodes, made when they are asked for."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, final
 
+import torch
 from torch import Tensor
 
 from interpose.engine.matrices import weight_at
@@ -23,7 +24,7 @@ class Making:
 
     Args:
         reach: the graph.
-        tensors: what its inputs and constants are.
+        given: gives the tensor of an input or constant by its name.
         stock: the network, for weights and calls of its modules.
         known: the values of nodes that have been made.
         left: how often each node is still used; one that is not used again is dropped. None to keep all.
@@ -32,14 +33,15 @@ class Making:
     def __init__(
         self,
         reach: Reach,
-        tensors: Mapping[str, Any],
+        given: Callable[[str], Any],
         stock: Stock,
         known: dict[int, Any],
         left: Counter[int] | None = None,
     ) -> None:
         """Make nothing yet."""
         self.known, self.saved = known, dict[str, Any]()
-        self._reach, self._tensors, self._stock = reach, tensors, stock
+        self._reach, self._stock = reach, stock
+        self.given = given
         self._left, self._gone = left, set[int]()
 
     def make(self, indices: Iterable[int]) -> None:
@@ -88,9 +90,30 @@ class Making:
         """A parameter or buffer of the network."""
         return weight_at(self._stock.network, path)
 
-    def given(self, name: str) -> Any:
-        """A tensor of the feed, on the model's device."""
-        if name not in self._tensors:
+
+@final
+class Given:
+    """What many runs are given, on the model's device; what several of them share is brought there once.
+
+    Args:
+        device: the device.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        """Nothing is brought before it is asked for."""
+        self._device, self._there = device, dict[int, tuple[Tensor, Tensor]]()
+
+    def of(self, tensors: Mapping[str, Any], name: str) -> Any:
+        """One of the tensors that a run is given.
+
+        Raises:
+            Misfit: it is not given that.
+        """
+        if name not in tensors:
             raise Misfit(f"no tensor named {name}")
-        value = self._tensors[name]
-        return value.to(self._stock.device) if isinstance(value, Tensor) else value
+        value = tensors[name]
+        if not isinstance(value, Tensor) or value.device == self._device:
+            return value
+        if id(value) not in self._there:
+            self._there[id(value)] = value, value.to(self._device)
+        return self._there[id(value)][1]

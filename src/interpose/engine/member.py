@@ -1,7 +1,7 @@
 """One run among those that share a pass: what it writes into its rows, and what it reads there."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, final
 
 import torch
@@ -14,7 +14,6 @@ from interpose.engine.needs import used_by
 from interpose.engine.reach import Reach, first_layer, order_of, position_axis
 from interpose.engine.resumed import Stock
 from interpose.engine.structures import version_of
-from interpose.graph.feed import Feed
 from interpose.graph.nodes import Read, Write
 from interpose.graph.sites import Site
 
@@ -25,8 +24,8 @@ class Member:
 
     Attributes:
         number: which of all runs.
-        feed: what it is given.
         reach: how far its changes reach.
+        given: gives the tensor of an input or constant by its name.
         bases: the unchanged run of each of its worlds.
         stock: the network.
         start: the first layer that it needs.
@@ -37,14 +36,16 @@ class Member:
     Args:
         number: which of all runs.
         reach: how far its changes reach.
-        feed: what it is given.
+        given: gives the tensor of an input or constant by its name.
         bases: the unchanged run of each of its worlds.
         stock: the network.
     """
 
-    def __init__(self, number: int, reach: Reach, feed: Feed, bases: Mapping[str, Base], stock: Stock) -> None:
+    def __init__(
+        self, number: int, reach: Reach, given: Callable[[str], Any], bases: Mapping[str, Base], stock: Stock
+    ) -> None:
         """Find where it may differ from the unchanged run, as far as the graph tells."""
-        self.number, self.feed, self.reach, self.bases = number, feed, reach, bases
+        self.number, self.given, self.reach, self.bases = number, given, reach, bases
         self.base = bases[reach.world]
         self.stock, self._layers = stock, stock.dims.layers
         self._seen: list[tuple[Tensor, int]] = []
@@ -211,7 +212,7 @@ class Member:
                 node = self.reach.graph.nodes[index]
                 assert isinstance(node, Read)
                 known[index] = self.bases[world].sites[node.site]
-        return Making(self.reach, self.feed.tensors, self.stock, known, left)
+        return Making(self.reach, self.given, self.stock, known, left)
 
     def _uses(self) -> Counter[int]:
         """How often each node is used on the way to a write."""

@@ -7,6 +7,7 @@ ends of graphs that are alike. Runs that cannot share are run one by one, as the
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple, final
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from interpose.engine.base import Base, Prompts, last_logits
 from interpose.engine.cone import Cone
 from interpose.engine.forecast import of_a_base, of_a_pass
-from interpose.engine.making import Misfit
+from interpose.engine.making import Given, Misfit
 from interpose.engine.member import Member
 from interpose.engine.memory import free, is_out_of_memory
 from interpose.engine.reach import EMBEDDING, Reach, deeper
@@ -133,10 +134,10 @@ class Sweep:
     def _cones(self, runs: Sequence[Sharing]) -> dict[int, dict[str, Any]]:
         budget = free(self._stock.device) // 2 if self._memory is None else self._memory
         bases = self._bases(runs, budget)
-        members = []
+        members, given = [], Given(self._stock.device)
         for run, reach, prompts in runs:
             mine = {name: bases[given.key] for name, given in prompts.items()}
-            members.append(Member(run.number, reach, run.feed, mine, self._stock))
+            members.append(Member(run.number, reach, partial(given.of, run.feed.tensors), mine, self._stock))
         members = _settled(members)
         found = self._finished(0, [member for member in members if member.since is None], budget)
         changed = [member for member in members if member.since is not None]

@@ -36,7 +36,7 @@ def finish(members: Sequence[Member]) -> dict[int, dict[str, Any]]:
     wanted: dict[int, tuple[Any, ...]] = {}
     alike: dict[Any, list[Member]] = defaultdict(list)
     for member in members:
-        values = (*member.wanted().values(), *[_tensor(member, name) for _, name in _inputs(member)])
+        values = (*member.wanted().values(), *[member.given(name) for _, name in _inputs(member)])
         wanted[member.number] = values
         kinds = tuple((tuple(v.shape), v.dtype) if isinstance(v, Tensor) else id(v) for v in values)
         alike[member.reach.tail.key, kinds].append(member)
@@ -56,7 +56,7 @@ def _together(members: Sequence[Member], wanted: dict[int, tuple[Any, ...]]) -> 
     rest = [index for index in tail.nodes if index not in known]
 
     def make(*values: Any) -> dict[str, Any]:
-        making = Making(one.reach, {}, one.stock, dict(zip(known, values, strict=True)))
+        making = Making(one.reach, one.given, one.stock, dict(zip(known, values, strict=True)))
         making.make(rest)
         return making.saved
 
@@ -87,7 +87,7 @@ def _can_be_many(member: Member) -> bool:
 
 def _alone(member: Member, values: tuple[Any, ...]) -> dict[str, Any]:
     known = dict(zip(member.reach.tail.reads, values, strict=False))
-    making = Making(member.reach, member.feed.tensors, member.stock, known)
+    making = Making(member.reach, member.given, member.stock, known)
     making.make(member.reach.tail.nodes)
     return copied(making.saved)
 
@@ -100,10 +100,6 @@ def _inputs(member: Member) -> list[tuple[int, str]]:
             case Constant(ref=name) | Input(name=name):
                 found.append((index, name))
     return found
-
-
-def _tensor(member: Member, name: str) -> Any:
-    return Making(member.reach, member.feed.tensors, member.stock, {}).given(name)
 
 
 def _gathered(values: tuple[Any, ...]) -> tuple[Any, bool]:
