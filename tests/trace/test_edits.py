@@ -292,9 +292,9 @@ def test_a_sweep_composes_each_graph_once_and_asks_for_every_feed(
     assert len(calls) == 1
     assert set(asked) == {0, 1, 2, 3}
     assert all(run["last"].equal(runs[0]["last"]) for run in runs)
-    assert (
-        str(steered.plan(t.graph)) == 'forward pass "main", stops after the last site\n  model.layers.1 (output): '
-        "layers[1].output\n  lm_head (output): logits"
+    assert str(steered.plan(t.graph)).startswith(
+        'forward pass "main", stops after the last site\n  model.layers.1 (output): layers[1].output\n'
+        "  lm_head (output): logits"
     )
     assert len(calls) == 1
     with pytest.raises(ValueError, match="2 graphs were given with 1 feeds"):

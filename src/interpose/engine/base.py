@@ -8,7 +8,7 @@ from torch import Tensor
 
 from interpose.engine.reach import Reach, order_of, position_axis
 from interpose.engine.resumed import Stock, plan_of, repeats, run
-from interpose.engine.structures import moved
+from interpose.engine.structures import moved, version_of
 from interpose.engine.world_plan import WorldPlan
 from interpose.graph.feed import Batch
 from interpose.graph.nodes import Read
@@ -39,7 +39,9 @@ class Prompts:
     def of(cls, batch: Batch) -> "Prompts | str":
         """The prompts of a batch, or why no run can begin in the middle of them."""
         kwargs = batch.kwargs
-        odd = [name for name, value in kwargs.items() if name not in _TAKEN and value is not False]
+        odd = [
+            name for name, value in kwargs.items() if name not in _TAKEN and value is not False and value is not None
+        ]
         if batch.generation is not None:
             return "a generation runs step by step"
         if batch.args or odd:
@@ -48,17 +50,23 @@ class Prompts:
         ids, mask = given.get("input_ids"), given.get("attention_mask")
         if ids is None or ids.ndim != 2 or any(value.shape != ids.shape for value in given.values()):
             return "token ids, mask and positions are not all of one shape [batch, position]"
+        if any(value.is_floating_point() for value in given.values()):
+            return "token ids, mask and positions are not all whole numbers or truth values"
         if kwargs.get("use_cache"):
             return "the network is told to return its cache"
         padding = 0 if mask is None else int((mask.cumsum(-1) == 0).sum(-1).max())
-        key = tuple((name, tuple(value.shape), value.cpu().numpy().tobytes()) for name, value in given.items())
+        key = tuple(
+            (name, value.dtype, tuple(value.shape), value.cpu().numpy().tobytes()) for name, value in given.items()
+        )
         rows, length = ids.shape
         return cls(kwargs, rows, length, padding, key)
 
     def behind(self, position: int, times: int) -> dict[str, Any]:
         """What the network is given for the positions from one on, each prompt some times over."""
-        cut = {name: value for name, value in self.kwargs.items() if name in ("input_ids", "position_ids")}
-        given = {**self.kwargs, **{name: value[:, position:] for name, value in cut.items()}}
+        given = dict(self.kwargs)
+        for name in ("input_ids", "position_ids"):
+            if given.get(name) is not None:
+                given[name] = given[name][:, position:]
         if times == 1:
             return given
         return {name: value.repeat(times, 1) if isinstance(value, Tensor) else value for name, value in given.items()}
@@ -109,7 +117,7 @@ class Base:
         plan = plan_of(stock, dict.fromkeys(self._depths, False))
         self.in_place = False
         self._run(stock, plan, kwargs)
-        self.in_place = any(value._version != version for value, version in self._seen)
+        self.in_place = any(version_of(value) != version for value, version in self._seen)
         if self.in_place:
             self._run(stock, plan, kwargs)
 
@@ -122,7 +130,7 @@ class Base:
 
     def _keep(self, site: Site, value: Tensor) -> Tensor:
         depth, axis = self._depths[site], position_axis(site)
-        self._seen.append((value, value._version))
+        self._seen.append((value, version_of(value)))
         if depth is not None and axis is not None and depth < value.shape[axis]:
             self.sites[site] = value.narrow(axis, value.shape[axis] - depth, depth).clone()
         else:
@@ -133,7 +141,7 @@ class Base:
         """Keep what a layer is given; see `interpose.engine.resumed.Joining`."""
         if self.whole:
             self.streams.append(hidden.clone() if self.in_place else hidden)
-            self._seen.append((hidden, hidden._version))
+            self._seen.append((hidden, version_of(hidden)))
         return hidden
 
     def beside(self, layer: int, values: tuple[Any, ...]) -> tuple[Any, ...]:  # noqa: ARG002

@@ -39,6 +39,7 @@ class Cone:
         first, last = self._members[0].start, self._members[-1].start
         self._first = first
         self.whole, self.kernels = False, dict[str, Callable[..., Any]]()
+        self._lent: list[list[Tensor]] = []
         self._staggered = base.staggers and first != EMBEDDING
         assert self._staggered or first == last
         self._rows, self._each = 0, base.prompts.rows
@@ -53,7 +54,11 @@ class Cone:
         kwargs = self._base.prompts.behind(self._position, 1 if self._staggered else len(self._members))
         if self._position:
             kwargs |= {"use_cache": True, "past_key_values": self._prefix(sites)}
-        run(self._stock, plan_of(self._stock, sites), self._happens, self, {**kwargs, **self._logits()})
+        try:
+            run(self._stock, plan_of(self._stock, sites), self._happens, self, {**kwargs, **self._logits()})
+        finally:
+            for before in self._lent:
+                before.clear()
 
     def _prefix(self, sites: Collection[Site]) -> Any:
         """The cache of the positions before; long ones are left to kernels that need no copy of them for every row."""
@@ -63,7 +68,8 @@ class Cone:
         for layer in range(self._first, len(before)) if self._position >= WORTHWHILE else ():
             path = self._stock.attention_of(layer)
             if path is not None and layer not in tapped:
-                self.kernels[path] = attend(before[layer], self._base.prompts.padding == 0)
+                self._lent.append(list(before[layer]))
+                self.kernels[path] = attend(self._lent[-1], self._base.prompts.padding == 0)
                 apart.add(layer)
         return self._stock.attention.prefixed(before, apart)
 

@@ -6,19 +6,19 @@ import torch
 from torch import Tensor
 
 from interpose.engine.making import Misfit
+from interpose.engine.world import gives_each_query_head_its_own
+from interpose.graph.sites import Site
 
 
-def fitting(value: Any, dtype: torch.dtype, shape: torch.Size) -> Tensor:
+def fitting(site: Site, value: Any, dtype: torch.dtype, shape: torch.Size) -> Tensor:
     """A value as a site of some shape takes it; keys and values may have one head a query head."""
     if not isinstance(value, Tensor):
         raise Misfit("what is written is no tensor")
     value = value.to(dtype)
     if value.shape == shape:
         return value
-    if value.ndim == len(shape) and sum(a != b for a, b in zip(value.shape, shape, strict=True)) == 1:
-        axis = next(n for n, (a, b) in enumerate(zip(value.shape, shape, strict=True)) if a != b)
-        if value.shape[axis] > shape[axis] > 1 and axis in (1, 2):
-            return value
+    if gives_each_query_head_its_own(site, value.shape, shape):
+        return value
     try:
         return value.expand(shape)
     except RuntimeError as error:

@@ -14,6 +14,7 @@ from interpose.engine.reach import Reach, Unreachable, reach_of
 from interpose.engine.resumed import Stock
 from interpose.engine.runner import Runner
 from interpose.engine.sweep import Sweep
+from interpose.engine.view import is_hooked, packages_of
 from interpose.errors import SiteError
 from interpose.graph.feed import Feed
 from interpose.graph.nodes import Graph
@@ -44,8 +45,7 @@ class LocalBackend:
         self.memory: int | None = None
         self._runners: dict[Graph, Runner] = {}
         # The parts that have weights of their own; which weights they are may change.
-        self._parts = list(network.modules())
-        self._owners = [part for part in self._parts if part._parameters]
+        self._owners = [part for part in network.modules() if part._parameters]
 
     @property
     def device(self) -> torch.device:
@@ -112,10 +112,14 @@ class LocalBackend:
             return "the architecture has no table, so it is not known when a module is reached"
         if not self.family.causal:
             return "the model is not causal: a change at one position reaches those before it"
-        if self.network.training:
-            return "the network is in training mode"
-        if any(getattr(part, "inplace", False) is True for part in self._parts):
-            return "the network works in place"
+        libraries = packages_of(self.network)
+        for path, part in self.network.named_modules():
+            if part.training:
+                return "the network is in training mode"
+            if getattr(part, "inplace", False) is True:
+                return "the network works in place"
+            if is_hooked(part, libraries):
+                return f"what a hook on {path or 'the network'!r} does may depend on layers or positions left out"
         return Stock(self.network, self.family, self.dims, self.attention, self.device)
 
     def _reach(self, graph: Graph) -> Reach | None:

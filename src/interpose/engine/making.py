@@ -7,10 +7,10 @@ from typing import Any, final
 from torch import Tensor
 
 from interpose.engine.matrices import weight_at
+from interpose.engine.memory import is_out_of_memory
 from interpose.engine.needs import used_by
 from interpose.engine.reach import Reach
 from interpose.engine.resumed import Stock
-from interpose.errors import RunError
 
 
 class Misfit(Exception):
@@ -43,14 +43,23 @@ class Making:
         self._left, self._gone = left, set[int]()
 
     def make(self, indices: Iterable[int]) -> None:
-        """Make nodes, in order, that have not been made."""
+        """Make nodes, in order, that have not been made.
+
+        Raises:
+            Misfit: an operation failed, or rests on what is made later in the pass.
+        """
         for index in indices:
             if index in self.known or index in self._gone:
                 continue
             evaluate = self._reach.evaluators[index]
             if evaluate is None:
                 raise Misfit("a value is made later in the same pass")
-            self.known[index] = evaluate(self)
+            try:
+                self.known[index] = evaluate(self)
+            except Exception as error:
+                if is_out_of_memory(error):
+                    raise
+                raise Misfit(str(error)) from error
             self.drop(index)
 
     def drop(self, index: int) -> None:
@@ -77,10 +86,7 @@ class Making:
 
     def weight(self, path: str) -> Tensor:
         """A parameter or buffer of the network."""
-        try:
-            return weight_at(self._stock.network, path)
-        except RunError as error:
-            raise Misfit(str(error)) from None
+        return weight_at(self._stock.network, path)
 
     def given(self, name: str) -> Any:
         """A tensor of the feed, on the model's device."""

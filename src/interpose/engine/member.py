@@ -13,6 +13,7 @@ from interpose.engine.making import Making, Misfit
 from interpose.engine.needs import used_by
 from interpose.engine.reach import Reach, first_layer, order_of, position_axis
 from interpose.engine.resumed import Stock
+from interpose.engine.structures import version_of
 from interpose.graph.feed import Feed
 from interpose.graph.nodes import Read, Write
 from interpose.graph.sites import Site
@@ -59,14 +60,16 @@ class Member:
     def differences(self) -> list[tuple[Site, Tensor]]:
         """For each site that is written with a value known before: where it differs from what was there.
 
-        A tensor of truth values, by position; or a single one where a position is all that is written.
+        A tensor of truth values, by position.
         """
         making, found = self._making(), []
         for site, steps in self.reach.steps.items():
-            writes = [(index, write) for index, write in steps if write is not None]
-            if writes and all(index in self.reach.known for index, _ in writes):
-                told = self._difference(making, site, *writes[-1])
-                found += [] if told is None else [(site, told)]
+            if not all(write is None or index in self.reach.known for index, write in steps):
+                continue
+            told = [self._difference(making, site, index, write) for index, write in _lasting(steps)]
+            known = [where for where in told if where is not None]
+            if known and len(known) == len(told):
+                found.append((site, torch.stack(known).any(0)))
         return found
 
     def settle(self, differences: list[tuple[Site, list[bool]]]) -> None:
@@ -84,7 +87,7 @@ class Member:
         for site, where in differences:
             if any(where):
                 sites.append(site)
-                positions.append(where.index(True) if len(where) > 1 else 0)
+                positions.append(where.index(True))
         if sites:
             self.since = min(positions)
             self._begin_at(min(sites, key=order_of))
@@ -109,12 +112,13 @@ class Member:
     def _difference(self, making: Making, site: Site, index: int, write: Write) -> Tensor | None:
         making.make(self.reach.rests[index])
         before, after = self.base.sites[site], making.get(write.value.index)
-        after = fitting(after, before.dtype, before.shape)
+        after = fitting(site, after, before.dtype, before.shape)
         axis = position_axis(site)
         if axis is None or after.shape[axis] != before.shape[axis]:
             return None
-        before = widened(before, after.shape)
-        differs = after != before
+        # What is no number reaches positions before it too: what hides those adds to it, or multiplies it by zero.
+        odd = after.isnan() if site.local in ("attn.scores", "attn.pattern") else ~after.isfinite()
+        differs = (after != widened(before, after.shape)) | odd.any()
         others = [number for number in range(differs.ndim) if number != axis]
         return differs.any(others[0]) if len(others) == 1 else differs.movedim(axis, 0).flatten(1).any(1)
 
@@ -158,7 +162,7 @@ class Member:
 
     def wanted(self) -> dict[int, Tensor]:
         """All that the tail wants: what was read in the pass, or in the unchanged runs."""
-        if any(value._version != version for value, version in self._seen):
+        if any(version_of(value) != version for value, version in self._seen):
             raise Misfit("the network changes tensors in place")
         nodes, found = self.reach.graph.nodes, {}
         for index in self.reach.tail.reads:
@@ -169,10 +173,10 @@ class Member:
 
     def _read(self, index: int, site: Site, value: Tensor) -> None:
         value = value.clone() if self.base.in_place else value
-        self._seen.append((value, value._version))
+        self._seen.append((value, version_of(value)))
         depth, axis = self.reach.depth.get(index), position_axis(site)
         if axis is not None and (depth is None or depth > value.shape[axis]):
-            value = self._whole(site, value, axis, depth)
+            value = self._whole(site, value, axis)
         if index in self.reach.tail.reads:
             self.found[index] = value
         self._values.known[index] = value
@@ -185,17 +189,15 @@ class Member:
         narrow = axis is not None and self._from and shape[axis] != self.base.prompts.length
         if narrow and axis is not None:
             shape[axis] = self.base.prompts.length
-        made = fitting(made, value.dtype, torch.Size(shape))
+        made = fitting(site, made, value.dtype, torch.Size(shape))
         return made.narrow(axis, self._from, shape[axis] - self._from) if narrow and axis is not None else made
 
-    def _whole(self, site: Site, value: Tensor, axis: int, depth: int | None) -> Tensor:
-        """A value with the positions before those of the pass; as many in all as are wanted."""
-        here = value.shape[axis]
-        wanted = self.base.prompts.length if depth is None else depth
-        if not self._from or here >= wanted:
+    def _whole(self, site: Site, value: Tensor, axis: int) -> Tensor:
+        """A value behind what is kept of the unchanged run for the positions before it, which may be some last ones."""
+        kept = self.base.sites[site]
+        if value.shape[axis] >= kept.shape[axis]:
             return value
-        before = self.base.sites[site]
-        before = before.narrow(axis, before.shape[axis] - wanted, wanted - here)
+        before = kept.narrow(axis, 0, kept.shape[axis] - value.shape[axis])
         if before.shape[1:axis] != value.shape[1:axis] or before.shape[axis + 1 :] != value.shape[axis + 1 :]:
             raise Misfit("a value changed its shape")
         return torch.cat([before, value], axis)
@@ -219,4 +221,14 @@ class Member:
 
 
 def _from_start(position: int, length: int) -> int:
-    return max(0, position + length if position < 0 else min(position, length))
+    """A position counted from the start; an index behind the end writes nothing, which costs a position at most."""
+    return max(0, position + length if position < 0 else min(position, length - 1))
+
+
+def _lasting(steps: tuple[tuple[int, Write | None], ...]) -> list[tuple[int, Write]]:
+    """The writes of a site that something reads, there or later in the pass: those that no other follows at once."""
+    return [
+        (index, write)
+        for (index, write), (_, after) in zip(steps, [*steps[1:], (0, None)], strict=True)
+        if write is not None and after is None
+    ]

@@ -110,21 +110,25 @@ def run(stock: Stock, plan: WorldPlan, happens: Happens, joining: Joining, kwarg
     Raises:
         RunError: a site was not reached.
     """
-    around = {}
+    # The parts of a view refer to one another, so that they outlive the pass; what it works on must not.
+    held, around = [joining], {}
     for index in range(stock.dims.layers):
         path, form = stock.layer(index)
-        around[path] = _around(index, form, joining)
+        around[path] = _around(index, form, held)
     view = TappedView(stock.network, plan, stock.attention, around, joining.kernels)
     reached = Reached(stock.network, plan, view.anchors, happens, joining.whole)
-    view.call(reached, (), dict(kwargs))
+    try:
+        view.call(reached, (), dict(kwargs))
+    finally:
+        held.clear()
     if reached.missing:
         raise RunError(f"the pass did not reach {', '.join(map(str, reached.missing))}")
 
 
-def _around(index: int, form: str, joining: Joining) -> Around:
+def _around(index: int, form: str, held: list[Joining]) -> Around:
     def around(stock: Forward) -> Forward:
         def forward(*args: Any, **kwargs: Any) -> Any:
-            named = not args
+            (joining,), named = held, not args
             hidden = kwargs["hidden_states"] if named else args[0]
             rows = joining.at(index, hidden)
             if rows is None:

@@ -17,12 +17,12 @@ _KNOWN = frozenset(["scaling", "dropout", "softcap", "sliding_window", "is_causa
 """What a kernel may be told; where more is set, it is another kind of attention."""
 
 
-def attend(before: tuple[Tensor, Tensor], seen: bool) -> Any:
+def attend(before: list[Tensor], seen: bool) -> Any:
     """The function that stands in for a stock kernel in a pass behind a prefix; see `Attention.install`.
 
     Args:
         before: the keys and values of the prefix [prompt, key head, position, width]; row i of the pass belongs to
-            prompt i mod the number of prompts.
+            prompt i mod the number of prompts. Emptied when the pass is over, which the function outlives.
         seen: every position may look at all of the prefix, unless it looks through a window.
     """
 
@@ -33,7 +33,8 @@ def attend(before: tuple[Tensor, Tensor], seen: bool) -> Any:
         if mask is None or odd or module.training:
             whole = [behind(first, rest) for first, rest in zip(before, (key, value), strict=True)]
             return stock(module, query, *whole, mask, **kwargs)
-        return _attended(before, (query, key, value), mask, kwargs, seen), None
+        keys, values = before
+        return _attended((keys, values), (query, key, value), mask, kwargs, seen), None
 
     return kernel
 

@@ -68,6 +68,11 @@ def moved(value: Any, device: torch.device) -> Any:
     return value
 
 
+def version_of(value: Tensor) -> int:
+    """How often a tensor was changed in place; those of inference mode do not count it."""
+    return 0 if value.is_inference() else value._version
+
+
 def described(value: Any) -> str:
     """A value in one line: a number, a few numbers, a tensor's shape and range, or the shapes of several tensors."""
     if not isinstance(value, Tensor):

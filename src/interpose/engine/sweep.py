@@ -73,6 +73,7 @@ class Sweep:
     ) -> None:
         """Run nothing yet."""
         self._stock, self._reach, self._alone, self._memory = stock, reach, alone, memory
+        self._failed: dict[int, str] = {}
 
     def run_many(self, graphs: Sequence[Graph], feeds: Sequence[Feed]) -> Iterator[dict[str, Any]]:
         """The saved values of each run, in order."""
@@ -83,14 +84,18 @@ class Sweep:
                 if number not in found:
                     found[number] = self._alone(graph, feed)
                     count(1)
+                    self._warn(number)
                 yield found.pop(number)
 
     def _together(self, window: Sequence[Run]) -> dict[int, dict[str, Any]]:
         """The values of the runs that could share anything, by number."""
         alike: dict[Any, list[Sharing]] = defaultdict(list)
         known: dict[int, Prompts | None] = {}
+        reaches: dict[int, Reach | None] = {}
         for run in window:
-            reach = self._reach(run.graph)
+            if id(run.graph) not in reaches:
+                reaches[id(run.graph)] = self._reach(run.graph)
+            reach = reaches[id(run.graph)]
             prompts = {} if reach is None else {name: _prompts(run.feed, name, known) for name in reach.worlds}
             given = {name: found for name, found in prompts.items() if found is not None}
             if reach is not None and len(given) == len(prompts):
@@ -103,18 +108,27 @@ class Sweep:
 
     def _shared(self, runs: Sequence[Sharing]) -> dict[int, dict[str, Any]]:
         try:
-            with torch.no_grad():
+            # Tensors of inference mode do not tell whether the network changed them.
+            with torch.inference_mode(False), torch.no_grad():
                 return self._cones(runs)
         except Exception as error:
-            if is_out_of_memory(error):
-                return {}  # one by one takes least
-            warnings.warn(
-                f"{len(runs)} runs could not share what they have in common ({error}); they run one by one, which "
-                "gives the same. Please report this.",
-                RuntimeWarning,
-                stacklevel=4,
-            )
+            if not is_out_of_memory(error):  # one by one takes least
+                self._failed |= dict.fromkeys([sharing.run.number for sharing in runs], str(error))
             return {}
+
+    def _warn(self, number: int) -> None:
+        """Say that runs failed together of which one, by itself, did not: where it fails too, it says so better."""
+        why = self._failed.get(number)
+        if why is None:
+            return
+        together = [other for other, reason in self._failed.items() if reason == why]
+        self._failed = {other: reason for other, reason in self._failed.items() if reason != why}
+        warnings.warn(
+            f"{len(together)} runs could not share what they have in common ({why}); they run one by one, which gives "
+            "the same. Please report this.",
+            RuntimeWarning,
+            stacklevel=4,
+        )
 
     def _cones(self, runs: Sequence[Sharing]) -> dict[int, dict[str, Any]]:
         budget = free(self._stock.device) // 2 if self._memory is None else self._memory

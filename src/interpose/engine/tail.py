@@ -7,13 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interpose.engine.making import Making, Misfit
+from interpose.engine.making import Making
 from interpose.engine.member import Member
 from interpose.engine.structures import copied
-from interpose.graph.nodes import Constant, Input
+from interpose.graph.nodes import Call, Constant, Input, Op
 
 _ROWS = 512
 """How many rows at most go through the end of a graph together: logits of a whole vocabulary are long."""
+
+_ONE_BY_ONE = frozenset(["masked_scatter", "quantile", "scaled_dot_product_attention"])
+"""Operations that torch does for many runs one after the other anyhow, and warns of it."""
 
 
 def finish(members: Sequence[Member]) -> dict[int, dict[str, Any]]:
@@ -30,11 +33,13 @@ def finish(members: Sequence[Member]) -> dict[int, dict[str, Any]]:
     Raises:
         Misfit: an operation failed, of which the run by itself tells more.
     """
-    wanted = {member.number: tuple(member.wanted().values()) for member in members}
+    wanted: dict[int, tuple[Any, ...]] = {}
     alike: dict[Any, list[Member]] = defaultdict(list)
     for member in members:
-        shapes = tuple((tuple(value.shape), value.dtype) for value in wanted[member.number])
-        alike[member.reach.tail.key, shapes].append(member)
+        values = (*member.wanted().values(), *[_tensor(member, name) for _, name in _inputs(member)])
+        wanted[member.number] = values
+        kinds = tuple((tuple(v.shape), v.dtype) if isinstance(v, Tensor) else id(v) for v in values)
+        alike[member.reach.tail.key, kinds].append(member)
     found: dict[int, dict[str, Any]] = {}
     for group in alike.values():
         size = max(1, _ROWS // group[0].base.prompts.rows)
@@ -43,14 +48,11 @@ def finish(members: Sequence[Member]) -> dict[int, dict[str, Any]]:
     return found
 
 
-def _together(members: Sequence[Member], wanted: dict[int, tuple[Tensor, ...]]) -> dict[int, dict[str, Any]]:
+def _together(members: Sequence[Member], wanted: dict[int, tuple[Any, ...]]) -> dict[int, dict[str, Any]]:
     one = members[0]
     graph, tail = one.reach.graph, one.reach.tail
-    names = [(i, getattr(node, "ref", None) or getattr(node, "name", "")) for i, node in _inputs(one)]
-    given = [_gathered([wanted[member.number][place] for member in members]) for place in range(len(tail.reads))]
-    for _, name in names:
-        given.append(_gathered([_tensor(member, name) for member in members]))
-    known = (*tail.reads, *(index for index, _ in names))
+    given = [_gathered(values) for values in zip(*[wanted[member.number] for member in members], strict=True)]
+    known = (*tail.reads, *(index for index, _ in _inputs(one)))
     rest = [index for index in tail.nodes if index not in known]
 
     def make(*values: Any) -> dict[str, Any]:
@@ -63,45 +65,51 @@ def _together(members: Sequence[Member], wanted: dict[int, tuple[Tensor, ...]]) 
         if len(shared) == len(given):
             saved = make(*shared)
             return {member.number: copied(saved) for member in members}
+        if not _can_be_many(one):
+            return {member.number: _alone(member, wanted[member.number]) for member in members}
         made = torch.vmap(make, in_dims=tuple(0 if many else None for _, many in given))(*[value for value, _ in given])
-    except Misfit:
-        raise
     except Exception:  # not every operation can be done for many runs at once
         return {member.number: _alone(member, wanted[member.number]) for member in members}
     saves = [graph.nodes[index].name for index in tail.nodes if type(graph.nodes[index]).__name__ == "Save"]  # type: ignore[attr-defined]
     return {member.number: {name: _row(made[name], place) for name in saves} for place, member in enumerate(members)}
 
 
-def _alone(member: Member, values: tuple[Tensor, ...]) -> dict[str, Any]:
-    known = dict(zip(member.reach.tail.reads, values, strict=True))
+def _can_be_many(member: Member) -> bool:
+    """Whether torch makes the tail of many runs at once; of a module with parts it is not known what it does."""
+    for index in member.reach.tail.nodes:
+        match member.reach.graph.nodes[index]:
+            case Op(name=name) if name in _ONE_BY_ONE:
+                return False
+            case Call(module=path) if any(member.stock.network.get_submodule(path).children()):
+                return False
+    return True
+
+
+def _alone(member: Member, values: tuple[Any, ...]) -> dict[str, Any]:
+    known = dict(zip(member.reach.tail.reads, values, strict=False))
     making = Making(member.reach, member.feed.tensors, member.stock, known)
-    try:
-        making.make(member.reach.tail.nodes)
-    except Exception as error:
-        raise Misfit(str(error)) from error
+    making.make(member.reach.tail.nodes)
     return copied(making.saved)
 
 
-def _inputs(member: Member) -> list[tuple[int, Any]]:
-    nodes = member.reach.graph.nodes
-    return [(i, nodes[i]) for i in member.reach.tail.nodes if isinstance(nodes[i], Input | Constant)]
+def _inputs(member: Member) -> list[tuple[int, str]]:
+    """The tensors of its feed that its tail rests on: each node, and the name."""
+    found = []
+    for index in member.reach.tail.nodes:
+        match member.reach.graph.nodes[index]:
+            case Constant(ref=name) | Input(name=name):
+                found.append((index, name))
+    return found
 
 
 def _tensor(member: Member, name: str) -> Any:
-    if name not in member.feed.tensors:
-        raise Misfit(f"no tensor named {name}")
-    value = member.feed.tensors[name]
-    return value.to(member.stock.device) if isinstance(value, Tensor) else value
+    return Making(member.reach, member.feed.tensors, member.stock, {}).given(name)
 
 
-def _gathered(values: list[Any]) -> tuple[Any, bool]:
+def _gathered(values: tuple[Any, ...]) -> tuple[Any, bool]:
     """One value for all runs, where they have the same; else all of them, the runs along a first axis."""
     first = values[0]
-    if all(value is first for value in values):
-        return first, False
-    if not all(isinstance(value, Tensor) and value.shape == first.shape for value in values):
-        raise Misfit("the runs are given different things")
-    return torch.stack(values), True
+    return (first, False) if all(value is first for value in values) else (torch.stack(values), True)
 
 
 def _row(value: Any, place: int) -> Any:

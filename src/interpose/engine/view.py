@@ -20,6 +20,24 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 _HOOK_NOTES = ("_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks_with_kwargs")
 
 
+def packages_of(value: Any) -> frozenset[str]:
+    """The packages that the classes of a network come from."""
+    return frozenset(kind.__module__.partition(".")[0] for kind in type(value).__mro__) - {"__main__"}
+
+
+def is_hooked(module: torch.nn.Module, packages: frozenset[str]) -> bool:
+    """Whether hooks, or a forward set on the instance, may change what a module does.
+
+    Args:
+        module: the module.
+        packages: where hooks come from that are known to leave a forward pass as it is.
+    """
+    if "forward" in module.__dict__ and "_hf_hook" not in module.__dict__:
+        return True
+    hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+    return any((getattr(hook, "__module__", None) or "").partition(".")[0] not in packages for hook in hooks)
+
+
 class Change:
     """What a view does to one module.
 

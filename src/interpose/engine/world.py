@@ -2,8 +2,7 @@
 
 from typing import Any, final
 
-import torch
-from torch import Tensor
+from torch import Size, Tensor
 
 from interpose.engine.matrices import matrix_of
 from interpose.engine.values import Values
@@ -11,6 +10,7 @@ from interpose.engine.world_plan import LeftOut, Tap, WorldPlan
 from interpose.errors import RunError, ShapeError
 from interpose.graph.nodes import Node, Skip, Write
 from interpose.graph.places import Place
+from interpose.graph.sites import Site
 
 _HEAD_AXES = {"attn.k": 2, "attn.v": 2, "attn.key": 1, "attn.value": 1}
 
@@ -182,7 +182,7 @@ class World:
             value = value.to(current)
         if value.shape == current.shape:
             return value
-        if _gives_each_query_head_its_own(node, value, current):
+        if gives_each_query_head_its_own(node.site, value.shape, current.shape):
             self.split.add(node.site.layer)
             return value
         try:
@@ -194,11 +194,15 @@ class World:
             ) from None
 
 
-def _gives_each_query_head_its_own(node: Write, value: Tensor, current: Tensor) -> bool:
-    """Keys and values may be written with one head a query head in place of one a key/value head."""
-    axis = None if node.site.part else _HEAD_AXES.get(node.site.local)
-    if axis is None or value.ndim != current.ndim or value.shape[axis] % current.shape[axis]:
+def gives_each_query_head_its_own(site: Site, value: Size, current: Size) -> bool:
+    """Whether a site is written with one head a query head in place of one a key/value head, as keys and values may be.
+
+    Args:
+        site: the site.
+        value: the shape of what is written.
+        current: the shape of what is there.
+    """
+    axis = None if site.part else _HEAD_AXES.get(site.local)
+    if axis is None or len(value) != len(current) or value[axis] % current[axis]:
         return False
-    shape = list(current.shape)
-    shape[axis] = value.shape[axis]
-    return torch.Size(shape) == value.shape
+    return value == (*current[:axis], value[axis], *current[axis + 1 :])

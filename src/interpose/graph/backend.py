@@ -15,6 +15,7 @@ class Backend(Protocol):
         """Run each graph with the feed beside it.
 
         A method hands over its whole sweep at once, never a loop of single runs, so that the backend can batch and cut.
+        It may do runs before their values are asked for: change no weight until all values are there.
 
         Args:
             graphs: what to do; the same object may stand many times.

@@ -4,12 +4,12 @@ from dataclasses import replace
 from typing import Any
 
 from interpose.graph.arguments import Slice
-from interpose.graph.nodes import Graph, Node, Op, Read, Write
+from interpose.graph.nodes import Graph, Node, Op, Read, Write, references
 from interpose.graph.sites import Site
 
 
 def moved(graph: Graph, of: tuple[Site, Any], to: tuple[Site, Any]) -> Graph:
-    """A graph in which one part of a site is everywhere another part of another site.
+    """A graph in which what is written to one part of a site is written to another part of another site.
 
     Args:
         graph: the graph.
@@ -17,10 +17,17 @@ def moved(graph: Graph, of: tuple[Site, Any], to: tuple[Site, Any]) -> Graph:
         to: what stands in their place; both sites have the same axes, and both indices take as many of them.
 
     Returns:
-        the graph with every read and write of the first site at the second, and the index replaced wherever it is used.
+        a graph with the writes of the first site at the second, and with all that their values are made of there too;
+        what else reads the site, or uses the index, is as it was.
     """
     was, now = _as_recorded(of[1]), _as_recorded(to[1])
-    return Graph.recorded(graph.worlds, tuple([_moved(node, of[0], to[0], was, now) for node in graph.nodes]))
+    moving, nodes = set[int](), list(graph.nodes)
+    for index in reversed(range(len(nodes))):
+        node = nodes[index]
+        if index in moving or (isinstance(node, Write) and node.site == of[0]):
+            moving |= {index, *(ref.index for ref in references(node))}
+            nodes[index] = _moved(node, of[0], to[0], was, now)
+    return Graph.recorded(graph.worlds, tuple(nodes))
 
 
 def _moved(node: Node, site: Site, other: Site, was: Any, now: Any) -> Node:

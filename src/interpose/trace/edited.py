@@ -62,23 +62,25 @@ class EditedBackend:
         if len(graphs) != len(feeds):
             raise ValueError(f"{len(graphs)} graphs were given with {len(feeds)} feeds.")
         last: _Run | None = None
+        made: dict[int, _Run] = {}
 
         def run(index: int) -> _Run:
             # A feed may be made when it is asked for, so that each is asked for once.
             nonlocal last
-            if last is None or last.number != index:
+            if index not in made:
                 graph, feed = graphs[index], feeds[index]
                 generations = frozenset(name for name, batch in feed.worlds.items() if batch.generation is not None)
                 same = last is not None and last.graph is graph and last.generations == generations
                 composed = last.composed if same and last is not None else self._with_edit(graph, generations)
-                last = _Run(index, graph, feed, generations, composed)
-            return last
+                last = made[index] = _Run(graph, feed, generations, composed)
+            return made[index]
 
         composed = _Each(len(graphs), lambda index: run(index).composed.graph)
         runs = self.inner.run_many(composed, _Each(len(graphs), lambda index: self._fed(run(index))))
         for index in range(len(graphs)):
             self._check_positions(run(index).feed)
             yield next(runs)
+            del made[index]
 
     def search(self, method: Any, model: Any, pairs: Any, mediators: Any) -> Any:
         """Run a search method beside the weights, on the edited model."""
@@ -138,9 +140,8 @@ def _padding(batch: Any) -> Padding | None:
 
 
 class _Run(NamedTuple):
-    """One run: its number, what it was given, which of its worlds are generations, and the graph with the edit."""
+    """One run: what it was given, which of its worlds are generations, and the graph with the edit."""
 
-    number: int
     graph: Graph
     feed: Feed
     generations: frozenset[str]
