@@ -38,6 +38,7 @@ docs: setup    ## build the documentation into site/
 bench: setup    ## what runs and experiments cost, beside other libraries in their own environment: half an hour
 	@sh scripts/peers.sh
 	.venv-peers/bin/python benchmarks/engine.py
+	.venv-peers/bin/python benchmarks/attribution.py
 	.venv-peers/bin/python benchmarks/speed.py
 	.venv-peers/bin/python benchmarks/growth.py
 

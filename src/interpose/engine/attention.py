@@ -4,7 +4,7 @@ Queries, keys and values are tapped in front of the stock kernel. Scores and pat
 result is replaced only when one of them is written.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from copy import copy
 from typing import Any, Protocol, runtime_checkable
 
@@ -41,10 +41,11 @@ class Attention(Protocol):
         """The keys and values that such a cache holds, a pair a layer [batch, head, position, width]."""
         ...
 
-    def prefixed(self, before: Sequence[tuple[Tensor, Tensor]], length: int) -> Any:
-        """A cache that holds some first positions for a pass over the others.
+    def prefixed(self, before: Sequence[tuple[Tensor, Tensor]], apart: Set[int]) -> Any:
+        """A cache that holds some first positions for a pass over the others, and keeps nothing of that pass.
 
-        Row i of that pass belongs to row i mod batch of what was recorded; the cache keeps nothing of the pass.
+        Row i of the pass belongs to row i mod batch of what was recorded. The attention of the layers in `apart` brings
+        the prefix itself, and gets its own keys and values only.
         """
         ...
 

@@ -1,6 +1,6 @@
 """The unchanged run of some prompts, kept: what runs that differ from it later on begin with."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -83,6 +83,8 @@ class Base:
         keys: each layer's keys and values; empty if they were not kept.
         in_place: the network changes what is found at sites, so that it is copied.
         looks_everywhere: where a row may look at nothing, as in padding, it looks at all positions, later ones too.
+        whole: streams, keys and values of all layers were kept.
+        kernels: attention runs on its own kernels.
         staggers: what layers are given beside the stream can be given for any number of rows.
 
     Args:
@@ -107,7 +109,8 @@ class Base:
         )
         self.sites: dict[Site, Tensor] = {}
         self.streams: list[Tensor] = []
-        self.staggers, self.looks_everywhere, self._resumes = True, False, resumes
+        self.staggers, self.looks_everywhere, self.whole = True, False, resumes
+        self.kernels: dict[str, Callable[..., Any]] = {}
         self.keys: tuple[tuple[Tensor, Tensor], ...] = ()
         kwargs = {**self.prompts.kwargs, **stock.last_logits(last_logits)}
         self._depths = {site: sites[site] for site in sorted(sites, key=order_of) if sites[site] != 0}
@@ -120,10 +123,10 @@ class Base:
 
     def _run(self, stock: Stock, plan: WorldPlan, kwargs: dict[str, Any]) -> None:
         self.sites, self.streams, self._seen = {}, [], list[tuple[Tensor, int]]()
-        cache = stock.attention.recording() if self._resumes else None
-        given = {**kwargs, "use_cache": True, "past_key_values": cache} if self._resumes else kwargs
-        run(stock, plan, self._keep, self, given, whole=self._resumes)
-        self.keys = tuple(stock.attention.recorded(cache)) if self._resumes else ()
+        cache = stock.attention.recording() if self.whole else None
+        given = {**kwargs, "use_cache": True, "past_key_values": cache} if self.whole else kwargs
+        run(stock, plan, self._keep, self, given)
+        self.keys = tuple(stock.attention.recorded(cache)) if self.whole else ()
 
     def _keep(self, site: Site, value: Tensor) -> Tensor:
         depth, axis = self._depths[site], position_axis(site)
@@ -136,7 +139,7 @@ class Base:
 
     def at(self, layer: int, hidden: Tensor) -> Tensor:  # noqa: ARG002
         """Keep what a layer is given; see `interpose.engine.resumed.Joining`."""
-        if self._resumes:
+        if self.whole:
             self.streams.append(hidden.clone() if self.in_place else hidden)
             self._seen.append((hidden, version_of(hidden)))
         return hidden

@@ -1,6 +1,6 @@
 """Runs that differ from one unchanged run, in as few passes as their rows and positions allow."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, final
 
 import torch
@@ -11,12 +11,19 @@ from interpose.engine.fitting import widened
 from interpose.engine.member import Member
 from interpose.engine.reach import EMBEDDING
 from interpose.engine.resumed import Stock, plan_of, repeated, run
+from interpose.engine.shared_prefix import WORTHWHILE, attend
 from interpose.graph.sites import Site
+
+_IN_KERNEL = frozenset(["attn.query", "attn.key", "attn.value", "attn.scores", "attn.pattern"])
 
 
 @final
 class Cone:
     """One pass for several runs: their rows join where their changes begin, all from one position on.
+
+    Attributes:
+        whole: the pass ends behind the last site.
+        kernels: what stands in for attention kernels, by the path of the module.
 
     Args:
         stock: the network.
@@ -31,6 +38,8 @@ class Cone:
         self._members = sorted(members, key=lambda member: member.start)
         first, last = self._members[0].start, self._members[-1].start
         self._first = first
+        self.whole, self.kernels = False, dict[str, Callable[..., Any]]()
+        self._lent: list[list[Tensor]] = []
         self._staggered = base.staggers and first != EMBEDDING
         assert self._staggered or first == last
         self._rows, self._each = 0, base.prompts.rows
@@ -41,13 +50,28 @@ class Cone:
             member.begin(self._position)
         if not self._staggered:
             self._rows = self._each * len(self._members)
+        sites = self._sites()
         kwargs = self._base.prompts.behind(self._position, 1 if self._staggered else len(self._members))
         if self._position:
-            kwargs |= {"use_cache": True, "past_key_values": self._prefix()}
-        run(self._stock, plan_of(self._stock, self._sites()), self._happens, self, {**kwargs, **self._logits()})
+            kwargs |= {"use_cache": True, "past_key_values": self._prefix(sites)}
+        try:
+            run(self._stock, plan_of(self._stock, sites), self._happens, self, {**kwargs, **self._logits()})
+        finally:
+            for before in self._lent:
+                before.clear()
 
-    def _prefix(self) -> Any:
-        return self._stock.attention.prefixed(self._base.keys, self._position)
+    def _prefix(self, sites: Collection[Site]) -> Any:
+        """The cache of the positions before; long ones are left to kernels that need no copy of them for every row."""
+        before = [(keys[:, :, : self._position], values[:, :, : self._position]) for keys, values in self._base.keys]
+        tapped = {site.layer for site in sites if site.local in _IN_KERNEL}
+        apart = set()
+        for layer in range(self._first, len(before)) if self._position >= WORTHWHILE else ():
+            path = self._stock.attention_of(layer)
+            if path is not None and layer not in tapped:
+                self._lent.append(list(before[layer]))
+                self.kernels[path] = attend(self._lent[-1], self._base.prompts.padding == 0)
+                apart.add(layer)
+        return self._stock.attention.prefixed(before, apart)
 
     def _sites(self) -> dict[Site, bool]:
         found: dict[Site, bool] = {}

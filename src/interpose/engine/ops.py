@@ -188,3 +188,13 @@ def _plain(value: Any) -> Any:
         case Dtype(name=name):
             return DTYPES[name]
     return value
+
+
+def named(node: Node) -> str:
+    """What a node does, for an error."""
+    match node:
+        case Op(name=name):
+            return name
+        case Apply(function=function):
+            return getattr(function, "__name__", type(function).__name__)
+    return f"calling {getattr(node, 'module', type(node).__name__)}"

@@ -53,6 +53,11 @@ class Stock:
         ((path, form),) = self.table.skips(Site(f"layers.{index}.output"))
         return path, form
 
+    def attention_of(self, layer: int) -> str | None:
+        """The path of a layer's attention module; None where its kernel cannot be another."""
+        place = self.table.place(Site(f"layers.{layer}.attn.query"), self.dims)
+        return place.module if place.side == "attention" else None
+
     def last_logits(self, positions: int | None) -> dict[str, int]:
         """The argument that asks for the logits of some last positions only; None for all."""
         takes = "logits_to_keep" in signature(type(self.network).forward).parameters
@@ -62,6 +67,16 @@ class Stock:
 @runtime_checkable
 class Joining(Protocol):
     """What happens where a layer is reached."""
+
+    @property
+    def whole(self) -> bool:
+        """The pass goes on to the end, also where no site is left."""
+        ...
+
+    @property
+    def kernels(self) -> Mapping[str, Callable[..., Any]]:
+        """For attention modules by path, what stands in for their kernel."""
+        ...
 
     def at(self, layer: int, hidden: Tensor) -> Tensor | None:
         """The rows that a layer is given in place of those that come from the one before; None if it is not run."""
@@ -82,9 +97,7 @@ def plan_of(stock: Stock, sites: Mapping[Site, bool]) -> WorldPlan:
     return world_plan(graph, "main", range(len(nodes)), where, gradients=False)
 
 
-def run(
-    stock: Stock, plan: WorldPlan, happens: Happens, joining: Joining, kwargs: Mapping[str, Any], whole: bool = False
-) -> None:
+def run(stock: Stock, plan: WorldPlan, happens: Happens, joining: Joining, kwargs: Mapping[str, Any]) -> None:
     """Run a pass.
 
     Args:
@@ -93,7 +106,6 @@ def run(
         happens: called at each.
         joining: called at each layer.
         kwargs: what the network is given.
-        whole: go on to the end, also where no site is left.
 
     Raises:
         RunError: a site was not reached.
@@ -103,8 +115,8 @@ def run(
     for index in range(stock.dims.layers):
         path, form = stock.layer(index)
         around[path] = _around(index, form, held)
-    view = TappedView(stock.network, plan, stock.attention, around)
-    reached = Reached(stock.network, plan, view.anchors, happens, whole)
+    view = TappedView(stock.network, plan, stock.attention, around, joining.kernels)
+    reached = Reached(stock.network, plan, view.anchors, happens, joining.whole)
     try:
         view.call(reached, (), dict(kwargs))
     finally:

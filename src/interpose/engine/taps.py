@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Set
+from functools import partial
 from typing import Any, Protocol, final, runtime_checkable
 
 import torch
@@ -68,6 +69,7 @@ class TappedView:
         plan: what happens in the world.
         attention: how the network's library lets attention be tapped, or None.
         around: for modules by path, what else stands around their forward, outside of all that the plan says.
+        kernels: for attention modules by path that the plan does not tap, what stands in for their kernel.
     """
 
     def __init__(
@@ -76,9 +78,10 @@ class TappedView:
         plan: WorldPlan,
         attention: Attention | None,
         around: Mapping[str, Around] | None = None,
+        kernels: Mapping[str, Callable[..., Any]] | None = None,
     ) -> None:
         """Make the view."""
-        self._around = around or {}
+        self._around, self._kernels = around or {}, kernels or {}
         self.world: Passing | None = None
         self._plan, self._attention = plan, attention
         sides: dict[str, list[str]] = {}
@@ -88,7 +91,7 @@ class TappedView:
         self.anchors = len(self._numbers)
         self._inline = any(side == "inline" for _, side in self._numbers)
         self._paused = False
-        sides |= {path: [] for path in (*plan.skips, *self._around) if path not in sides}
+        sides |= {path: [] for path in (*plan.skips, *self._around, *self._kernels) if path not in sides}
         changes = {path: self._change(network.get_submodule(path), path, found) for path, found in sides.items()}
         self._view = View(network, changes)
 
@@ -130,6 +133,8 @@ class TappedView:
     def _preparation(self, path: str, sides: list[str]) -> Callable[[torch.nn.Module], None] | None:
         if "attention" in sides:
             return lambda copy: self._tap_attention(path, copy)
+        if path in self._kernels and self._attention is not None:
+            return partial(self._attention.install, function=self._kernels[path])
         return self._attention.widen if "inline" in sides and self._attention is not None else None
 
     def _left_out(self, path: str) -> Around:

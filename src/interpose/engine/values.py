@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from interpose.engine.matrices import weight_at
-from interpose.engine.ops import is_fresh
+from interpose.engine.ops import is_fresh, named
 from interpose.engine.plan import Plan
 from interpose.engine.saved import Overwritten, Saved
 from interpose.engine.structures import copied, described
 from interpose.errors import InterposeError, RunError
 from interpose.graph.feed import Feed
-from interpose.graph.nodes import Apply, Gradient, Node, Op, Weight
+from interpose.graph.nodes import Gradient, Weight
 
 
 @final
@@ -224,7 +224,7 @@ class Values:
             raise
         except Exception as error:
             node = self.plan.graph.nodes[index]
-            raise RunError(f"{node.at}: {_named(node)} failed: {error}") from error
+            raise RunError(f"{node.at}: {named(node)} failed: {error}") from error
         finally:
             for used in self.plan.depends[index]:
                 self._release(used)
@@ -290,13 +290,3 @@ class Values:
 def _gradient_edge(value: Tensor) -> Any:
     """Where a tensor stands in the derivative: all that a derivative by it needs, without its numbers."""
     return value if value.is_leaf else torch.autograd.graph.get_gradient_edge(value)
-
-
-def _named(node: Node) -> str:
-    """What a node does, for an error."""
-    match node:
-        case Op(name=name):
-            return name
-        case Apply(function=function):
-            return getattr(function, "__name__", type(function).__name__)
-    return f"calling {getattr(node, 'module', type(node).__name__)}"

@@ -5,7 +5,7 @@ not asked to use it. The shared config is never written: the copy is given a con
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from copy import copy
 from typing import Any, final
 
@@ -58,9 +58,9 @@ class TransformersAttention:
         """The keys and values that such a cache holds, a pair a layer [batch, head, position, width]."""
         return prefixes.recorded(cache)
 
-    def prefixed(self, before: Sequence[tuple[torch.Tensor, torch.Tensor]], length: int) -> Any:
+    def prefixed(self, before: Sequence[tuple[torch.Tensor, torch.Tensor]], apart: Set[int]) -> Any:
         """A cache that holds some first positions for a pass over the others; see `interpose.loading.prefixes`."""
-        return prefixes.prefixed(before, length)
+        return prefixes.prefixed(before, apart)
 
 
 def _widen_falcon(module: Any) -> None:

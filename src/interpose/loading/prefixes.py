@@ -1,11 +1,12 @@
 """Caches of keys and values that let a forward pass of transformers begin in the middle of a prompt."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from functools import cache
 from typing import Any, final
 
-import torch
 from torch import Tensor
+
+from interpose.engine.shared_prefix import behind
 
 
 def recording() -> Any:
@@ -20,12 +21,12 @@ def recorded(kept: Any) -> tuple[tuple[Tensor, Tensor], ...]:
     return tuple((layer.keys, layer.values) for layer in kept.layers)
 
 
-def prefixed(before: Sequence[tuple[Tensor, Tensor]], length: int) -> Any:
+def prefixed(before: Sequence[tuple[Tensor, Tensor]], apart: Set[int]) -> Any:
     """A cache in front of every layer's keys and values, which keeps nothing of the pass it is used in.
 
     Args:
         before: each layer's keys and values of some prompts [batch, head, position, width].
-        length: how many positions of them come before.
+        apart: the layers whose attention brings the prefix itself, so that it gets its own keys and values only.
 
     Returns:
         a cache for a pass whose rows are those prompts, any number of times over: row i belongs to prompt i mod batch.
@@ -33,7 +34,7 @@ def prefixed(before: Sequence[tuple[Tensor, Tensor]], length: int) -> Any:
     from transformers.cache_utils import Cache
 
     kind = _layer_class()
-    return Cache(layers=[kind(keys[:, :, :length], values[:, :, :length]) for keys, values in before])
+    return Cache(layers=[kind(*given, layer in apart) for layer, given in enumerate(before)])
 
 
 @cache
@@ -44,26 +45,17 @@ def _layer_class() -> Any:
     class PrefixLayer(DynamicLayer):
         """One layer's keys and values of the positions before; the same for every row of a prompt."""
 
-        def __init__(self, keys: Tensor, values: Tensor) -> None:
+        def __init__(self, keys: Tensor, values: Tensor, apart: bool) -> None:
             super().__init__()
             self.lazy_initialization(keys, values)
-            self.before = keys, values
+            self.before, self.apart = (keys, values), apart
 
         def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-            return _behind(self.before[0], key_states), _behind(self.before[1], value_states)
+            if self.apart:
+                return key_states, value_states
+            return behind(self.before[0], key_states), behind(self.before[1], value_states)
 
         def get_seq_length(self) -> int:
             return self.before[0].shape[-2]
 
     return PrefixLayer
-
-
-def _behind(before: Tensor, new: Tensor) -> Tensor:
-    """New positions behind those of the prompt that each row belongs to [row, head, position, width]."""
-    if before.shape[1] != new.shape[1]:  # a write gave each query head its own
-        before = before.repeat_interleave(new.shape[1] // before.shape[1], 1)
-    times = new.shape[0] // before.shape[0]
-    expanded = before.expand(times, *before.shape) if before.shape[0] > 1 else before.unsqueeze(0)
-    if before.shape[0] == 1:
-        return torch.cat([before.expand(times, -1, -1, -1), new], -2)
-    return torch.cat([expanded, new.unflatten(0, (times, -1))], -2).flatten(0, 1)
