@@ -141,6 +141,29 @@ def test_a_value_of_another_length_is_refused_in_the_words_of_the_run_alone(mode
         next(runs)
 
 
+def test_a_prefix_that_is_not_copied(model: ip.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    def own_heads(_: Any) -> None:
+        model.layers[0].output[:, -3] *= 0.5
+        model.layers[1].attn.v = model.layers[1].attn.v.repeat_interleave(2, 2) * torch.arange(4.0)[:, None]
+        model.logits[:, -4:].save("logits")
+
+    def writes_to(name: str) -> Callable[[Any], None]:
+        def block(_: Any) -> None:
+            site = model.site(name)
+            site[:, -3] = site[:, -3] * 0.5
+            model.logits[:, -4:].save("logits")
+
+        return block
+
+    monkeypatch.setattr("interpose.engine.cone.WORTHWHILE", 1)
+    names = ["embed", "layers.0.attn.k", "layers.1.attn.v", "layers.2.attn.q", "layers.1.attn.z", "layers.0.input"]
+    for inputs in ({}, {"attention_mask": torch.tensor([[0, 0, 1, 1, 1, 1, 1], [1] * 7])}):
+        given = {"input_ids": IDS, **inputs}
+        runs = [record(model, block, **given) for block in (own_heads, *map(writes_to, names))]
+        for together in (runs, runs[1:2] * 2, runs[2:3] * 2):
+            agree(model, together)
+
+
 def test_prompts_that_the_network_refuses(model: ip.Model) -> None:
     runs = [record(model, writes(model, 1, -1), input_ids=IDS + 100)] * 2
     with pytest.raises(ip.errors.RunError, match="index out of range"):

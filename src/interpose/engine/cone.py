@@ -1,6 +1,6 @@
 """Runs that differ from one unchanged run, in as few passes as their rows and positions allow."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, final
 
 import torch
@@ -12,9 +12,8 @@ from interpose.engine.member import Member
 from interpose.engine.reach import EMBEDDING
 from interpose.engine.resumed import Stock, plan_of, repeated, run
 from interpose.engine.shared_prefix import WORTHWHILE, attend
+from interpose.engine.world_plan import WorldPlan
 from interpose.graph.sites import Site
-
-_IN_KERNEL = frozenset(["attn.query", "attn.key", "attn.value", "attn.scores", "attn.pattern"])
 
 
 @final
@@ -50,24 +49,24 @@ class Cone:
             member.begin(self._position)
         if not self._staggered:
             self._rows = self._each * len(self._members)
-        sites = self._sites()
+        plan = plan_of(self._stock, self._sites())
         kwargs = self._base.prompts.behind(self._position, 1 if self._staggered else len(self._members))
         if self._position:
-            kwargs |= {"use_cache": True, "past_key_values": self._prefix(sites)}
+            kwargs |= {"use_cache": True, "past_key_values": self._prefix(plan)}
         try:
-            run(self._stock, plan_of(self._stock, sites), self._happens, self, {**kwargs, **self._logits()})
+            run(self._stock, plan, self._happens, self, {**kwargs, **self._logits()})
         finally:
             for before in self._lent:
                 before.clear()
 
-    def _prefix(self, sites: Collection[Site]) -> Any:
+    def _prefix(self, plan: WorldPlan) -> Any:
         """The cache of the positions before; long ones are left to kernels that need no copy of them for every row."""
         before = [(keys[:, :, : self._position], values[:, :, : self._position]) for keys, values in self._base.keys]
-        tapped = {site.layer for site in sites if site.local in _IN_KERNEL}
+        tapped = {module for module, side in plan.taps if side == "attention"}
         apart = set()
-        for layer in range(self._first, len(before)) if self._position >= WORTHWHILE else ():
+        for layer in range(max(self._first, 0), len(before)) if self._position >= WORTHWHILE else ():
             path = self._stock.attention_of(layer)
-            if path is not None and layer not in tapped:
+            if path is not None and path not in tapped:
                 self._lent.append(list(before[layer]))
                 self.kernels[path] = attend(self._lent[-1], self._base.prompts.padding == 0)
                 apart.add(layer)

@@ -29,7 +29,9 @@ def attend(before: list[Tensor], seen: bool) -> Any:
     def kernel(
         stock: Kernel, module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any
     ) -> tuple[Tensor, Tensor | None]:
-        odd = [name for name, given in kwargs.items() if name not in _KNOWN and given not in (None, False)]
+        odd = [
+            name for name, given in kwargs.items() if name not in _KNOWN and given is not None and given is not False
+        ]
         if mask is None or odd or module.training:
             whole = [behind(first, rest) for first, rest in zip(before, (key, value), strict=True)]
             return stock(module, query, *whole, mask, **kwargs)
