@@ -208,6 +208,16 @@ def test_whatever_form_the_prompts_have(model: ip.Model, inputs: dict[str, Any])
     agree(model, [record(model, writes(model, layer, -2), input_ids=IDS, **inputs) for layer in (0, 1)])
 
 
+def test_fewer_layers_of_a_network_share_too(passes: list[int]) -> None:
+    less = ip.build("llama", layers=3, width=24, heads=4, kv_heads=2, neurons=32, vocab=50, pad_token_id=0)
+    less.network.model.layers = less.network.model.layers[:2]  # a new list, in training mode as new modules are
+    less.network.config.num_hidden_layers = 2
+    less = ip.wrap(less.network)
+    runs = [record(less, writes(less, layer, -2)) for layer in (0, 1)]
+    agree(less, runs)
+    assert passes == [2]
+
+
 def test_in_inference_mode(model: ip.Model, passes: list[int]) -> None:
     with torch.inference_mode():
         ids = IDS.clone()
@@ -330,3 +340,12 @@ def test_threads_that_sweep_one_model_beside_plain_calls(model: ip.Model) -> Non
 
     with ThreadPoolExecutor(6) as pool:
         assert all(pool.map(work, range(6)))
+
+
+def test_a_network_in_training_mode_is_given_whole_passes(passes: list[int]) -> None:
+    model = ip.build("llama", layers=2, width=24, heads=4, neurons=32, vocab=50, pad_token_id=0)
+    model.network.model.layers[1].train()
+    run = record(model, writes(model, 0, -1))
+    agree(model, [run, run])
+    assert passes == []
+    assert "'model.layers.1' is in training mode; network.eval() changes that" in str(model.plan(run[0]))

@@ -115,7 +115,8 @@ class LocalBackend:
         libraries = packages_of(self.network)
         for path, part in self.network.named_modules():
             where = repr(path) if path else "the network"
-            if part.training:
+            # A list of modules is never called, so that its own mode says nothing.
+            if part.training and not isinstance(part, torch.nn.ModuleList | torch.nn.ModuleDict):
                 return f"{where} is in training mode; network.eval() changes that"
             if getattr(part, "inplace", False) is True:
                 return f"{where} works in place"
