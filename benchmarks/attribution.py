@@ -17,20 +17,19 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import argparse
 import json
-import platform
 import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 from contenders import Setting
+from machine import processor, versions
 from scorers import BUILDERS, OURS, PEERS, SETTINGS, STOCK, Contender, pairs_of
 from timing import Rounds, estimate
 
@@ -114,11 +113,11 @@ def _measured(options: argparse.Namespace, setting: Setting) -> dict[str, Any]:
         "schema_version": 1,
         "created": datetime.now().astimezone().isoformat(timespec="seconds"),
         "command": " ".join(["benchmarks/attribution.py", *options.given]),
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+        "machine": f"{processor()}, {os.cpu_count()} cores, {platform.system()}",
         "threads": options.threads,
         "rounds": options.rounds,
         "seed": options.seed,
-        "versions": _versions(),
+        "versions": versions(["transformer-lens"]),
         "model": {name: getattr(setting, name) for name in ("name", "layers", "width", "heads", "vocab")},
         "pairs": {"number": setting.batch, "positions": setting.length},
         "edges": Edges().graph(ip.wrap(setting.network)).n_edges,
@@ -197,16 +196,6 @@ def _aims(rows: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
         }
         for text, kind, limit, found in aims
     ]
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "interpose": ip.__version__}
-    for name in ("torch", "transformers", "transformer-lens"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "absent"
-    return found
 
 
 def _shown(measured: dict[str, Any]) -> str:

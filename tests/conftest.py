@@ -15,6 +15,22 @@ hypothesis.settings.register_profile("interpose", deadline=None, derandomize=Tru
 hypothesis.settings.load_profile("interpose")
 
 
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many runs went together in each pass of a sweep so far."""
+    from interpose.engine.cone import Cone
+
+    seen: list[int] = []
+    stock = Cone.run
+
+    def run(cone: Cone) -> None:
+        seen.append(len(cone._members))
+        stock(cone)
+
+    monkeypatch.setattr(Cone, "run", run)
+    return seen
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skips a test by name where what it needs is absent, or fails it where nothing may be absent."""
     for marker in item.iter_markers("needs"):

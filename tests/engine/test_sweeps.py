@@ -29,20 +29,6 @@ def model() -> ip.Model:
     return model
 
 
-@pytest.fixture
-def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many runs each shared pass had."""
-    seen: list[int] = []
-    stock = Cone.run
-
-    def run(cone: Cone) -> None:
-        seen.append(len(cone._members))
-        stock(cone)
-
-    monkeypatch.setattr(Cone, "run", run)
-    return seen
-
-
 def record(model: ip.Model, block: Callable[[Any], None], **inputs: Any) -> Run:
     with model.trace(run=False) as t, t.world("main", **(inputs or {"input_ids": IDS})):
         block(t)
@@ -349,3 +335,62 @@ def test_a_network_in_training_mode_is_given_whole_passes(passes: list[int]) -> 
     agree(model, [run, run])
     assert passes == []
     assert "'model.layers.1' is in training mode; network.eval() changes that" in str(model.plan(run[0]))
+
+
+def test_a_weight_changed_between_two_sweeps_counts_in_the_second(model: ip.Model, passes: list[int]) -> None:
+    runs = [record(model, writes(model, layer, -2)) for layer in (0, 1)]
+    weight: Any = model.network.get_parameter("model.layers.2.mlp.down_proj.weight")
+    first = agree(model, runs)
+    with torch.no_grad():
+        weight.mul_(2)
+    try:
+        second = agree(model, runs)
+    finally:
+        with torch.no_grad():
+            weight.div_(2)
+    assert not first[0]["logits"].equal(second[0]["logits"])
+    assert passes == [2, 2]
+
+
+def test_a_sweep_holds_what_its_budget_allows(
+    model: ip.Model, passes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [record(model, writes(model, layer, position)) for layer in range(3) for position in (-3, -2)]
+    agree(model, runs)
+    assert passes == [6]
+    monkeypatch.setattr(model.backend, "memory", 40_000)
+    agree(model, runs)
+    assert len(passes) > 2
+    assert sum(passes) == 12
+    monkeypatch.setattr(model.backend, "memory", 1)  # not even the unchanged run may be kept
+    agree(model, runs)
+    assert sum(passes) == 12
+
+
+def test_where_memory_runs_out_a_pass_goes_on_in_halves(model: ip.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+    stock = Cone.run
+
+    def run(cone: Cone) -> None:
+        tried.append(len(cone._members))
+        if len(cone._members) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        stock(cone)
+
+    monkeypatch.setattr(Cone, "run", run)
+    agree(model, [record(model, writes(model, layer, -2)) for layer in range(3)])
+    assert tried == [3, 1, 2, 1, 1]
+
+
+def test_a_plan_says_where_a_run_begins_and_what_it_costs(model: ip.Model) -> None:
+    graph, feed = record(model, writes(model, 1, -2))
+    begins = "each begins at layer 2 of 3, position -2, or later"
+    assert begins in str(model.plan(graph))
+    assert "FLOP" not in str(model.plan(graph))
+    said = str(model.plan(graph, feed))
+    # Rows 2, weights of a layer 24 * (24 + 24 + 2 * 12) + 3 * 24 * 32 + norms 2 * 24, attention 4 * 7 * 24, twice each.
+    weights = 2 * (24 * (24 + 24 + 2 * 12) + 3 * 24 * 32 + 2 * 24) + 4 * 7 * 24
+    assert begins in said
+    assert f"batch 2, 2 of 7 positions, 1 of 3 layers: about {2 * 2 * weights / 1000:.3g} kFLOP of " in said
+    assert f" of {2 * 7 * 3 * weights / 1000:.3g} kFLOP, " in said
+    assert "the unchanged run keeps about" in said

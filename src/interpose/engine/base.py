@@ -1,7 +1,7 @@
 """The unchanged run of some prompts, kept: what runs that differ from it later on begin with."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, final
 
 from torch import Tensor
@@ -104,9 +104,7 @@ class Base:
         resumes: bool,
     ) -> None:
         """Run it."""
-        self.prompts = Prompts(
-            moved(dict(prompts.kwargs), stock.device), prompts.rows, prompts.length, prompts.padding, prompts.key
-        )
+        self.prompts = replace(prompts, kwargs=moved(dict(prompts.kwargs), stock.device))
         self.sites: dict[Site, Tensor] = {}
         self.streams: list[Tensor] = []
         self.staggers, self.looks_everywhere, self.whole = True, False, resumes

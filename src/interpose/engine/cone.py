@@ -1,4 +1,4 @@
-"""Runs that differ from one unchanged run, in as few passes as their rows and positions allow."""
+"""One pass for several runs that differ from one unchanged run."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, final
@@ -95,13 +95,12 @@ class Cone:
                     changed.append((number, after))
         if not changed:
             return value
-        shape = changed[0][1].shape
         if any(after.shape != parts[0].shape for _, after in changed):
             wide = max((after for _, after in changed), key=lambda after: after.numel()).shape
             new = dict(changed)
             return torch.cat([widened(new.get(number, part), wide) for number, part in enumerate(parts)])
         if len(changed) == len(parts):
-            return torch.cat([after.expand(shape) for _, after in changed])
+            return torch.cat([after for _, after in changed])
         result = value.clone()
         for number, after in changed:
             result[number * self._each : (number + 1) * self._each] = after
@@ -117,7 +116,7 @@ class Cone:
         if not joining:
             return hidden
         stream = self._base.streams[layer][:, self._position :]
-        entries = [member.entry(layer, stream) for member in joining]
+        entries = [member.entry(stream) for member in joining]
         if not self._staggered:
             return torch.cat(entries)
         before = [hidden] if self._rows else []

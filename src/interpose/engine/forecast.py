@@ -99,7 +99,7 @@ def _width(stock: Stock) -> int:
     return 4 if weight is None else weight.element_size()
 
 
-def _short(value: float) -> str:
+def _short(value: int | float) -> str:
     for unit in ("", "k", "M", "G", "T"):
         if value < 1000:
             return f"{value:.3g} {unit}"

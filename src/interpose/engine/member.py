@@ -101,7 +101,7 @@ class Member:
         kept = {other: first_layer(other) >= self.start for other in self.reach.steps}
         self.steps = {other: steps for other, steps in self.reach.steps.items() if kept[other]}
 
-    def entry(self, layer: int, stream: Tensor) -> Tensor:  # noqa: ARG002
+    def entry(self, stream: Tensor) -> Tensor:
         """What this run's rows are when they join, given what the layer was given in the unchanged run."""
         return stream if self._entry is None else self.happen(self._entry, stream)
 

@@ -50,7 +50,7 @@ def finish(members: Sequence[Member]) -> dict[int, dict[str, Any]]:
 
 def _together(members: Sequence[Member], wanted: dict[int, tuple[Any, ...]]) -> dict[int, dict[str, Any]]:
     one = members[0]
-    graph, tail = one.reach.graph, one.reach.tail
+    tail = one.reach.tail
     given = [_gathered(values) for values in zip(*[wanted[member.number] for member in members], strict=True)]
     known = (*tail.reads, *(index for index, _ in _inputs(one)))
     rest = [index for index in tail.nodes if index not in known]
@@ -70,8 +70,10 @@ def _together(members: Sequence[Member], wanted: dict[int, tuple[Any, ...]]) -> 
         made = torch.vmap(make, in_dims=tuple(0 if many else None for _, many in given))(*[value for value, _ in given])
     except Exception:  # not every operation can be done for many runs at once
         return {member.number: _alone(member, wanted[member.number]) for member in members}
-    saves = [graph.nodes[index].name for index in tail.nodes if type(graph.nodes[index]).__name__ == "Save"]  # type: ignore[attr-defined]
-    return {member.number: {name: _row(made[name], place) for name in saves} for place, member in enumerate(members)}
+    return {
+        member.number: {name: _row(value, place) for name, value in made.items()}
+        for place, member in enumerate(members)
+    }
 
 
 def _can_be_many(member: Member) -> bool:
