@@ -28,7 +28,7 @@ import materials
 import torch
 from alternate import Effort, measure_sweep
 from machine import processor, versions
-from sweeps import HOOKS, Last, Sweep
+from sweeps import HOOKS, Sweep
 from timing import estimate
 
 import interpose as ip
@@ -105,7 +105,9 @@ def _wide(model: ip.Model, length: int, options: argparse.Namespace) -> Sweep:
         if options.quick
         else materials.long_pair(model, length, options.seed)
     )
-    return Sweep(f"{length} tokens", model, pairs, Last(STREAMS, 2 if options.quick else LAST))
+    return Sweep(
+        f"{length} tokens", model, pairs, ip.mediators.Positions(of=STREAMS, last=2 if options.quick else LAST)
+    )
 
 
 def _point(size: int, sweep: Sweep, options: argparse.Namespace) -> dict[str, Any]:

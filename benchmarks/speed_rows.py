@@ -14,7 +14,7 @@ from alternate import OURS, Effort, Measured, clocked, measure_sweep, profiled, 
 from limits import useful
 from one_by_one import one_by_one, together
 from sweep_peers import PEERS
-from sweeps import BATCHED, HOOKS, Last, Sweep
+from sweeps import BATCHED, HOOKS, Sweep
 from timing import estimate
 from torch import Tensor
 
@@ -72,7 +72,7 @@ def _long(model: ip.Model, options: argparse.Namespace) -> list[dict[str, Any]]:
         pairs, last = materials.random_pairs(1, 24, 0, model.sizes().vocab, options.seed), 4
     else:
         pairs, last = materials.long_pair(model, 256, options.seed), 32
-    sweep = Sweep("long", model, pairs, Last(STREAMS, last))
+    sweep = Sweep("long", model, pairs, ip.mediators.Positions(of=STREAMS, last=last))
     return _alone(sweep, Effort(options.rounds or 4, units=5, seed=options.seed), options)
 
 

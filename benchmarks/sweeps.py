@@ -19,18 +19,6 @@ from interpose.mediators.base import PlaceMediator, Unit
 
 @final
 @dataclass(frozen=True)
-class Last(PlaceMediator):
-    """Another mediator's units at the last positions only."""
-
-    of: PlaceMediator
-    count: int
-
-    def places(self, model: ip.Model, positions: int) -> tuple[Unit, ...]:
-        return ip.mediators.Positions(of=self.of).places(model, min(self.count, positions))
-
-
-@final
-@dataclass(frozen=True)
 class Sweep:
     """Units of a model to patch, on pairs that all have the same number of tokens."""
 
@@ -44,7 +32,7 @@ class Sweep:
         """What is patched, in the order of the scores."""
         if not bool(self.pairs.mask.all()):
             raise ValueError(f"{self.name}: prompts of unequal length; some libraries here take no mask")
-        return self.mediator.places(self.model, self.length)
+        return self.mediator.places(self.model, self.pairs)
 
     @property
     def length(self) -> int:

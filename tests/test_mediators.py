@@ -13,13 +13,18 @@ import interpose as ip
 from interpose import discovery
 from interpose.errors import SiteError
 from interpose.mediators.base import Mediator, PlaceMediator, sites_of
+from interpose.tasks.base import Pairs
 
 ENTRIES = discovery.entries("interpose.mediators")
 MEDIATORS = {entry.name: discovery.load("interpose.mediators", entry.name) for entry in ENTRIES}
 PLACES = [name for name, kind in MEDIATORS.items() if issubclass(kind, PlaceMediator)]
 IDS = torch.tensor([[5, 17, 3, 42, 8, 30], [12, 4, 33, 21, 6, 19]])
 OTHER = torch.tensor([[9, 2, 44, 13, 27, 31], [40, 11, 7, 18, 36, 25]])
-POSITIONS = IDS.shape[1]
+PROMPTS = Pairs(
+    *(("a", "b"), ("c", "d"), IDS, OTHER, torch.ones_like(IDS, dtype=torch.bool)),
+    *(torch.tensor([1, 2]), torch.tensor([3, 4])),
+    roles={"subject_last": torch.tensor([-3, -3]), "end": torch.tensor([-1, -1])},
+)
 
 
 @pytest.fixture(scope="module")
@@ -54,11 +59,11 @@ def test_it_is_a_frozen_set_of_settings_that_are_all_explained(name: str) -> Non
 @pytest.mark.parametrize("name", MEDIATORS)
 def test_its_units_have_names_of_their_own_in_one_order(name: str, model: ip.Model) -> None:
     mediator = MEDIATORS[name]()
-    units: Sequence[str] = mediator.units(model, POSITIONS)
+    units: Sequence[str] = mediator.units(model, PROMPTS)
     assert len(units) > 0
     assert len(set(units)) == len(units) == len(list(units))
     assert all(re.fullmatch(r"[\w.<>@-]+", unit) for unit in units)
-    assert list(mediator.units(model, POSITIONS)) == list(units)
+    assert list(mediator.units(model, PROMPTS)) == list(units)
     assert units[0] == next(iter(units))
     assert units[len(units) - 1] == list(units)[-1]
 
@@ -67,18 +72,18 @@ def test_its_units_have_names_of_their_own_in_one_order(name: str, model: ip.Mod
 def test_a_model_whose_parts_have_no_names_is_refused(name: str) -> None:
     plain = ip.wrap(torch.nn.Linear(2, 2))
     with pytest.raises(SiteError, match="is of a kind without a table"):
-        MEDIATORS[name]().units(plain, POSITIONS)
+        MEDIATORS[name]().units(plain, PROMPTS)
 
 
 @pytest.mark.parametrize("name", PLACES)
 def test_a_unit_is_named_as_its_place(name: str, model: ip.Model) -> None:
     mediator = MEDIATORS[name]()
-    assert tuple(mediator.units(model, POSITIONS)) == tuple(unit.name for unit in mediator.places(model, POSITIONS))
+    assert tuple(mediator.units(model, PROMPTS)) == tuple(unit.name for unit in mediator.places(model, PROMPTS))
 
 
 @pytest.mark.parametrize("name", PLACES)
 def test_no_two_units_overlap_and_together_they_are_their_sites(name: str, model: ip.Model) -> None:
-    places = MEDIATORS[name]().places(model, POSITIONS)
+    places = MEDIATORS[name]().places(model, PROMPTS)
     with model.trace(IDS) as t:
         for site in sites_of(places):
             model.site(site.name).save(site.name)
@@ -91,7 +96,7 @@ def test_no_two_units_overlap_and_together_they_are_their_sites(name: str, model
 @pytest.mark.parametrize("name", PLACES)
 def test_writing_back_what_was_read_changes_no_bit(name: str, model: ip.Model) -> None:
     with model.trace(IDS):
-        for unit in MEDIATORS[name]().places(model, POSITIONS):
+        for unit in MEDIATORS[name]().places(model, PROMPTS):
             value = model.site(unit.site.name)[unit.index()]
             model.site(unit.site.name)[unit.index()] = value
         logits = model.logits.save()
@@ -101,7 +106,7 @@ def test_writing_back_what_was_read_changes_no_bit(name: str, model: ip.Model) -
 @pytest.mark.parametrize("name", PLACES)
 def test_every_unit_can_be_read_and_matters(name: str, model: ip.Model) -> None:
     before = stock(model, IDS)
-    for unit in MEDIATORS[name]().places(model, POSITIONS):
+    for unit in MEDIATORS[name]().places(model, PROMPTS):
         with model.trace(IDS):
             value = model.site(unit.site.name)[unit.index()].save()
             model.site(unit.site.name)[unit.index()] = value + 1.0
@@ -112,7 +117,7 @@ def test_every_unit_can_be_read_and_matters(name: str, model: ip.Model) -> None:
 
 def patched(model: ip.Model, mediator: PlaceMediator) -> torch.Tensor:
     """The logits with every unit given its value on the other prompts."""
-    places = mediator.places(model, POSITIONS)
+    places = mediator.places(model, PROMPTS)
     with model.trace() as t:
         with t.world("corrupt", OTHER):
             values = [model.site(unit.site.name)[unit.index()] for unit in places]

@@ -113,7 +113,7 @@ def test_units_get_one_finite_score_each_or_a_refusal_that_names_another_way(
         for other in offered:
             assert isinstance(outcome(other, units), Scores)
         return
-    expected = mediator(units).units(model, pairs.clean_tokens.shape[1])
+    expected = mediator(units).units(model, pairs)
     assert list(found.units) == list(expected)
     assert found.values.shape == (len(expected),)
     assert found.values.dtype == torch.float32

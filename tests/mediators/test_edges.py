@@ -52,8 +52,8 @@ def test_edges_are_counted_as_in_mib(make: Callable[..., ip.Model]) -> None:
     """Each query head has a query, a key and a value edge from everything before it, also where keys are shared."""
     by_hand = sum(3 * 4 * (1 + layer * 5) + (1 + layer * 5 + 4) for layer in range(2)) + 1 + 2 * 5
     for family in ("gpt2", "llama", "gemma3_text", "olmo2"):
-        assert len(Edges().units(make(family), 6)) == by_hand == 110
-    assert len(Edges().units(make("gpt_neox"), 6)) == by_hand - 2 * 4  # heads do not feed the MLP beside them
+        assert len(Edges().units(make(family))) == by_hand == 110
+    assert len(Edges().units(make("gpt_neox"))) == by_hand - 2 * 4  # heads do not feed the MLP beside them
     # The numbers of two real models.
     assert StreamGraph(12, 12).n_edges == 32_491
     assert StreamGraph(30, 9).n_edges == 123_211
@@ -61,7 +61,7 @@ def test_edges_are_counted_as_in_mib(make: Callable[..., ip.Model]) -> None:
 
 def test_grouped_edges_are_counted_once_a_shared_key(make: Callable[..., ip.Model]) -> None:
     model = make("llama")
-    units = Edges(grouped=True).units(model, 6)
+    units = Edges(grouped=True).units(model)
     assert len(units) == sum(8 * (1 + layer * 5) + (5 + layer * 5) for layer in range(2)) + 11
     assert "input->a1.kv1<v>" in units
     assert "input->a1.h3<q>" in units
@@ -77,30 +77,30 @@ def test_where_no_key_is_shared_grouping_changes_nothing(make: Callable[..., ip.
 def test_keys_normed_together_cannot_be_told_apart(make: Callable[..., ip.Model]) -> None:
     model = make("olmo2", kv_heads=2)
     with pytest.raises(SearchError) as failure:
-        Edges().units(model, 6)
+        Edges().units(model)
     assert str(failure.value) == (
         "This family norms all keys together, so query heads that share a key cannot be cut apart. "
         "Write Edges(grouped=True)."
     )
-    assert len(Edges(grouped=True).units(model, 6)) > 0
+    assert len(Edges(grouped=True).units(model)) > 0
 
 
 def test_keys_at_fixed_places_of_one_projection_cannot_be_told_apart(make: Callable[..., ip.Model]) -> None:
     model = make("phi3", kv_heads=2)
     with pytest.raises(SearchError) as failure:
-        Edges().units(model, 6)
+        Edges().units(model)
     assert str(failure.value) == (
         "This family cuts keys and values out of one projection at fixed places, so query heads that share a key "
         "cannot be cut apart. Write Edges(grouped=True)."
     )
-    assert len(Edges(grouped=True).units(model, 6)) > 0
+    assert len(Edges(grouped=True).units(model)) > 0
 
 
 @pytest.mark.parametrize(("family", "config"), [("bert", {}), ("opt", {"do_layer_norm_before": False})])
 def test_a_stream_that_is_normed_itself_has_no_edges(family: str, config: dict[str, bool]) -> None:
     model = ip.build(family, **SIZES, **config)
     with pytest.raises(SearchError) as failure:
-        Edges().units(model, 6)
+        Edges().units(model)
     assert str(failure.value) == (
         "This model norms the stream itself after each addition (post-norm), so what a part reads is no sum of what "
         "others wrote, and there are no edges to cut. Search over other mediators, such as Heads()."

@@ -13,20 +13,20 @@ def model() -> ip.Model:
 
 
 def test_units_are_called_by_layer_and_head(model: ip.Model) -> None:
-    assert Streams().units(model, 4) == ("s0", "s1")
-    assert AttentionBlocks().units(model, 4) == ("a0", "a1")
-    assert MLPs().units(model, 4) == ("m0", "m1")
-    assert Heads().units(model, 4) == ("a0.h0", "a0.h1", "a0.h2", "a1.h0", "a1.h1", "a1.h2")
+    assert Streams().units(model) == ("s0", "s1")
+    assert AttentionBlocks().units(model) == ("a0", "a1")
+    assert MLPs().units(model) == ("m0", "m1")
+    assert Heads().units(model) == ("a0.h0", "a0.h1", "a0.h2", "a1.h0", "a1.h1", "a1.h2")
 
 
 def test_positions_are_those_of_another_kind_of_unit_one_by_one(model: ip.Model) -> None:
-    assert Positions().units(model, 3) == ("s0@-3", "s0@-2", "s0@-1", "s1@-3", "s1@-2", "s1@-1")
-    assert Positions(of=MLPs()).units(model, 1) == ("m0@-1", "m1@-1")
-    assert len(Positions(of=Heads()).units(model, 5)) == 2 * 3 * 5
+    assert Positions(last=3).units(model) == ("s0@-3", "s0@-2", "s0@-1", "s1@-3", "s1@-2", "s1@-1")
+    assert Positions(of=MLPs(), last=1).units(model) == ("m0@-1", "m1@-1")
+    assert len(Positions(of=Heads(), last=5).units(model)) == 2 * 3 * 5
 
 
 def test_a_unit_at_a_position_is_that_entry_of_its_site(model: ip.Model) -> None:
-    units = {unit.name: unit for unit in Positions(of=Heads()).places(model, 4)}
+    units = {unit.name: unit for unit in Positions(of=Heads(), last=4).places(model)}
     unit = units["a1.h2@-3"]
     ids = torch.tensor([[3, 4, 5, 6]])
     with model.trace(ids):
@@ -38,7 +38,25 @@ def test_a_unit_at_a_position_is_that_entry_of_its_site(model: ip.Model) -> None
 
 def test_positions_of_positions_are_refused(model: ip.Model) -> None:
     with pytest.raises(SearchError) as failure:
-        Positions(of=Positions()).units(model, 3)
+        Positions(of=Positions(last=3)).units(model)
     assert str(failure.value) == (
-        "The units of Positions(of=Streams()) are single positions already. Write Positions(of=Streams())."
+        "The units of Positions(of=Streams(), last=3) are single positions already. Write Positions(of=Streams())."
     )
+
+
+def test_how_many_positions_there_are_comes_from_the_prompts_or_from_the_setting(model: ip.Model) -> None:
+    prompts = ip.Pairs(
+        *(("a",), ("b",), torch.tensor([[3, 4, 5]]), torch.tensor([[3, 6, 5]])),
+        *(torch.ones(1, 3, dtype=torch.bool), torch.tensor([1]), torch.tensor([2])),
+    )
+    assert len(Positions().units(model, prompts)) == 2 * 3
+    assert Positions(last=2).units(model, prompts) == ("s0@-2", "s0@-1", "s1@-2", "s1@-1")
+    assert len(Positions(last=9).units(model, prompts)) == 2 * 3
+    with pytest.raises(SearchError) as failure:
+        Positions().units(model)
+    assert str(failure.value) == (
+        "How many positions Positions(of=Streams(), last=None) has depends on the prompts. Give the pairs too, or say "
+        "how many with last=5."
+    )
+    with pytest.raises(SearchError, match="has no position. Write a number of positions, 1 or more"):
+        Positions(last=0).units(model, prompts)

@@ -300,7 +300,7 @@ def test_what_t5_has_not_is_said(model: ip.Model) -> None:
     with pytest.raises(SiteError, match="no site named 'encoder.logits'"):
         standard("encoder.logits")
     with pytest.raises(SearchError, match="fed by an encoder, through cross attention, whose edges are not counted"):
-        Edges().units(model, 5)
+        Edges().units(model)
     llama = ip.build("llama", layers=1, heads=2, width=8, vocab=20)
     with pytest.raises(SiteError, match="has no encoder beside its layers"):
         _ = llama.encoder

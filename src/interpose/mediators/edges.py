@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interpose.errors import SearchError
-from interpose.mediators.base import Mediator
+from interpose.mediators.base import Mediator, Prompts
 from interpose.models.stream import EdgeNames, StreamGraph
 from interpose.trace import Model
 
@@ -75,7 +75,7 @@ class Edges(Mediator):
             kv_heads=dims.kv_heads if grouped else None,
         )
 
-    def units(self, model: Model, positions: int) -> EdgeNames:  # noqa: ARG002
+    def units(self, model: Model, prompts: Prompts | None = None) -> EdgeNames:  # noqa: ARG002
         """The edges' names, destination by destination."""
         return self.graph(model).edges
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import final
 
 from interpose.graph import Site
-from interpose.mediators.base import PlaceMediator, Unit
+from interpose.mediators.base import PlaceMediator, Prompts, Unit
 from interpose.trace import Model
 
 
@@ -13,7 +13,7 @@ from interpose.trace import Model
 class Heads(PlaceMediator):
     """One attention head's mix of values, before the output projection: `a3.h2` is layer 3, head 2."""
 
-    def places(self, model: Model, positions: int) -> tuple[Unit, ...]:  # noqa: ARG002
+    def places(self, model: Model, prompts: Prompts | None = None) -> tuple[Unit, ...]:  # noqa: ARG002
         """One unit a head, layer by layer; see `PlaceMediator.places`."""
         dims = model.sizes()
         return tuple(

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import final
 
 from interpose.graph import Site
-from interpose.mediators.base import PlaceMediator, Unit
+from interpose.mediators.base import PlaceMediator, Prompts, Unit
 from interpose.trace import Model
 
 
@@ -13,7 +13,7 @@ from interpose.trace import Model
 class MLPs(PlaceMediator):
     """A whole MLP's addition to the stream: one unit a layer, `m0` to the last."""
 
-    def places(self, model: Model, positions: int) -> tuple[Unit, ...]:  # noqa: ARG002
+    def places(self, model: Model, prompts: Prompts | None = None) -> tuple[Unit, ...]:  # noqa: ARG002
         """One unit a layer; see `PlaceMediator.places`."""
         layers = range(model.sizes().layers)
         return tuple(Unit(f"m{layer}", Site(f"layers.{layer}.mlp.output")) for layer in layers)

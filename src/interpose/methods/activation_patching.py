@@ -42,7 +42,7 @@ class ActivationPatching(Method):
         if isinstance(mediators, Edges):
             return self._edges(model, pairs, mediators)
         if isinstance(mediators, PlaceMediator):
-            return self._places(model, pairs, mediators.places(model, pairs.clean_tokens.shape[1]))
+            return self._places(model, pairs, mediators.places(model, pairs))
         raise self.refuse(mediators, "It patches places (Heads(), Streams(), ...) and Edges().")
 
     def _places(self, model: Model, pairs: Pairs, places: tuple[Unit, ...]) -> Float[Tensor, " units"]:

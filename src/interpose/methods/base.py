@@ -43,7 +43,7 @@ class Method(ABC):
             raise SearchError("There are no pairs to search with; draw at least one.")
         started = time.perf_counter()
         values = model.backend.search(self, model, pairs, mediators)
-        units = mediators.units(model, pairs.clean_tokens.shape[1])
+        units = mediators.units(model, pairs)
         meta = {
             "method": type(self).__name__,
             "settings": asdict(self),

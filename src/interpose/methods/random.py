@@ -29,5 +29,5 @@ class Random(Method):
 
     def search(self, model: Model, pairs: Pairs, mediators: Mediator) -> Float[Tensor, " units"]:
         """One score a unit; see `Method.score`."""
-        count = len(mediators.units(model, pairs.clean_tokens.shape[1]))
+        count = len(mediators.units(model, pairs))
         return torch.randn(count, generator=torch.Generator().manual_seed(self.seed))

@@ -30,6 +30,8 @@ class Pairs:
         info: where the pairs come from: task, counterfactual, split, seed, n, ...
         clean_inputs: a task's own high-level inputs of each clean prompt, for its causal model; empty if made by hand.
         corrupt_inputs: the same of each corrupt prompt.
+        roles: by the name of a role that a token plays, such as `subject_last`, its position in each prompt, counted
+            from the last (-1), so that it means the same on prompts of unequal length.
     """
 
     clean: tuple[str, ...]
@@ -42,6 +44,7 @@ class Pairs:
     info: Mapping[str, Any] = field(default_factory=dict)
     clean_inputs: tuple[Mapping[str, Any], ...] = ()
     corrupt_inputs: tuple[Mapping[str, Any], ...] = ()
+    roles: Mapping[str, Int[Tensor, " n"]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.clean)
@@ -91,6 +94,7 @@ class Pairs:
             info={**self.info, "n": len(rows)},
             clean_inputs=tuple(self.clean_inputs[row] for row in rows if self.clean_inputs),
             corrupt_inputs=tuple(self.corrupt_inputs[row] for row in rows if self.corrupt_inputs),
+            roles={role: positions[index] for role, positions in self.roles.items()},
         )
 
     def batches(self, size: int) -> Iterator["Pairs"]:
@@ -126,4 +130,5 @@ class Pairs:
             mask=self.mask.to(device),
             answers=self.answers.to(device),
             wrong=self.wrong.to(device),
+            roles={role: positions.to(device) for role, positions in self.roles.items()},
         )
