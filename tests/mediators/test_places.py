@@ -3,7 +3,7 @@ import torch
 
 import interpose as ip
 from interpose.errors import SearchError
-from interpose.mediators import AttentionBlocks, Heads, MLPs, Positions, Streams
+from interpose.mediators import AttentionBlocks, Edges, HeadInputs, Heads, MLPs, Neurons, Nodes, Positions, Streams
 
 
 @pytest.fixture(scope="module")
@@ -16,6 +16,10 @@ def test_units_are_called_by_layer_and_head(model: ip.Model) -> None:
     assert Streams().units(model) == ("s0", "s1")
     assert AttentionBlocks().units(model) == ("a0", "a1")
     assert MLPs().units(model) == ("m0", "m1")
+    assert len(Neurons().units(model)) == 2 * 48
+    assert Neurons().units(model)[47:49] == ("m0.n47", "m1.n0")
+    assert HeadInputs().units(model)[:4] == ("a0.h0<q>", "a0.h1<q>", "a0.h2<q>", "a0.h0<k>")
+    assert list(Nodes().units(model)) == list(Edges().graph(model).nodes)[:-1]
     assert Heads().units(model) == ("a0.h0", "a0.h1", "a0.h2", "a1.h0", "a1.h1", "a1.h2")
 
 
@@ -60,3 +64,11 @@ def test_how_many_positions_there_are_comes_from_the_prompts_or_from_the_setting
     )
     with pytest.raises(SearchError, match="has no position. Write a number of positions, 1 or more"):
         Positions(last=0).units(model, prompts)
+
+
+def test_shared_keys_are_named_by_their_group() -> None:
+    shared = ip.build("llama", layers=1, heads=4, kv_heads=2, width=16, neurons=8, vocab=20, pad_token_id=0)
+    units = HeadInputs().units(shared)
+    assert units == (
+        *("a0.h0<q>", "a0.h1<q>", "a0.h2<q>", "a0.h3<q>", "a0.kv0<k>", "a0.kv1<k>", "a0.kv0<v>", "a0.kv1<v>"),
+    )
