@@ -97,7 +97,7 @@ def read_mib(path: str | os.PathLike[str], sign: str = "helps") -> MIBFile:
         raise SearchError(f"{path} is damaged: {error}.") from error
     meta = {"from": path.name, "format": "MIB circuit track", "positive_in_file": sign}
     if sign == "hurts":
-        turned = {name: -held[name] for name in ("edges", "nodes", "neurons") if held.get(name) is not None}
+        turned = {name: -held[name] for name in ("edges", "nodes", "neurons") if name in held}
         # A node without a score is kept, whatever the sign.
         turned |= {name: turned[name].abs().where(turned[name].isinf(), turned[name]) for name in turned}
         held |= turned
@@ -193,7 +193,7 @@ def _graph(cfg: Mapping[str, Any]) -> tuple[StreamGraph, int]:
     return StreamGraph(sizes[0], sizes[1], parallel=cfg["parallel_attn_mlp"]), sizes[2]
 
 
-def _from_names(found: Mapping[str, Any], graph: StreamGraph, width: int) -> dict[str, Tensor | None]:
+def _from_names(found: Mapping[str, Any], graph: StreamGraph, width: int) -> dict[str, Tensor]:
     """What a JSON file holds."""
     given = found["edges"]
     # An edge that is left out has no score; to guess one would change the ranking.
@@ -203,7 +203,7 @@ def _from_names(found: Mapping[str, Any], graph: StreamGraph, width: int) -> dic
     numbers = [graph.edges.number(name) for name in given]
     scores[numbers] = torch.tensor([_number(name, edge["score"]) for name, edge in given.items()]).double()
     kept[numbers] = torch.tensor([_flag(name, edge["in_graph"]) for name, edge in given.items()])
-    held: dict[str, Tensor | None] = {"edges": scores.float(), "kept": kept}
+    held: dict[str, Tensor] = {"edges": scores.float(), "kept": kept}
     nodes = [found["nodes"][name] for name in graph.sources]
     if any("score" in node for node in nodes):
         held["nodes"] = _nodes([node.get("score", float("nan")) for node in nodes])
@@ -215,7 +215,7 @@ def _from_names(found: Mapping[str, Any], graph: StreamGraph, width: int) -> dic
     return held
 
 
-def _from_tables(found: Mapping[str, Any], graph: StreamGraph, width: int) -> dict[str, Tensor | None]:
+def _from_tables(found: Mapping[str, Any], graph: StreamGraph, width: int) -> dict[str, Tensor]:
     """What a `.pt` file holds: tables with a row a source and a column a destination."""
     for key, names in (("src_nodes", graph.sources), ("dst_nodes", graph.destinations)):
         if list(found[key]) != list(names):
@@ -225,7 +225,7 @@ def _from_tables(found: Mapping[str, Any], graph: StreamGraph, width: int) -> di
         if tuple(found[key].shape) != shape:
             raise ValueError(f"{key} has shape {list(found[key].shape)}, not {list(shape)}")
     real = table_of(torch.ones(graph.n_edges, dtype=torch.bool), graph)
-    held: dict[str, Tensor | None] = {
+    held: dict[str, Tensor] = {
         "edges": found["edges_scores"].float().T[real],
         "kept": found["edges_in_graph"].bool().T[real],
     }
@@ -244,7 +244,7 @@ def _nodes(values: Any) -> Tensor:
     return scores.where(~scores.isnan(), float("inf"))
 
 
-def _check_widths(held: Mapping[str, Tensor | None], width: int) -> None:
+def _check_widths(held: Mapping[str, Tensor], width: int) -> None:
     for name in ("neurons", "neurons_kept"):
         table = held.get(name)
         if table is not None and table.shape[1:] != (width,):
