@@ -16,9 +16,10 @@ from torch import Tensor
 
 from interpose.errors import TaskError
 from interpose.tasks import FILE_ENDINGS, _auto_circuit, _eap_ig, _jsonl
-from interpose.tasks._align import Tokenized, Wording, aligned, pieces, tokenizer_of
+from interpose.tasks._align import Tokenized, Wording, aligned, encode, pieces, tokenizer_of
 from interpose.tasks._pairs import Pairs
-from interpose.tasks._table import Row, Source, Span, Table, read_source
+from interpose.tasks._roles import Span, tokens_of
+from interpose.tasks._table import Row, Source, Table, read_source
 from interpose.trace.spelling import spelled
 
 READERS = MappingProxyType(dict(zip(FILE_ENDINGS, (_jsonl, _auto_circuit, _eap_ig), strict=True)))
@@ -138,26 +139,42 @@ def _line(tokenizer: Any, pairs: Pairs, row: int) -> dict[str, Any]:
     spans = _spans(tokenizer, pairs.clean[row]) if pairs.roles else []
     for role, positions in pairs.roles.items():
         position = int(positions[row])
-        start, stop = spans[position]
-        if _last_in(spans, start, stop) != position:
+        span = Span(*spans[position])
+        if span.start == span.end or tokens_of(tokenizer, pairs.clean[row], {role: span})[role][1] != position:
             raise TaskError(f"Pair {row}: the role {role!r} is a token without characters of its own at {position}.")
-        said.setdefault("roles", {})[role] = [start, stop]
+        said.setdefault("roles", {})[role] = list(span)
     return said
+
+
+def _spans(tokenizer: Any, text: str) -> list[tuple[int, int]]:
+    """The characters of each token; of a special one, none."""
+    if not getattr(tokenizer, "is_fast", False):
+        raise TaskError(
+            f"Roles are written as the characters of tokens, which {type(tokenizer).__name__} does not give. Use a "
+            "fast tokenizer, or write the pairs without roles: dataclasses.replace(pairs, roles={})."
+        )
+    return [tuple(span) for span in tokenizer(text, return_offsets_mapping=True)["offset_mapping"]]
 
 
 def _roles(tokenizer: Any, rows: Sequence[Row]) -> dict[str, Int[Tensor, " n"]]:
     found: dict[str, list[int]] = {name: [] for name in rows[0].roles}
     for row in rows if found else ():
-        spans = _spans(tokenizer, row.clean)
+        words = {name: _span(row, name, where) for name, where in row.roles.items() if not isinstance(where, int)}
+        tokens = tokens_of(tokenizer, row.clean, words)
         for name, where in row.roles.items():
-            found[name].append(_position(tokenizer, row, spans, name, where))
+            found[name].append(_counted(tokenizer, row.clean, where) if isinstance(where, int) else tokens[name][1])
     return {name: torch.tensor(positions) for name, positions in found.items()}
 
 
-def _position(tokenizer: Any, row: Row, spans: list[tuple[int, int]], name: str, where: Span) -> int:
-    """The token of a role, counted from the last."""
-    if isinstance(where, int):
-        return where - len(tokenizer(row.clean, add_special_tokens=False)["input_ids"]) - _trailing(spans)
+def _counted(tokenizer: Any, text: str, number: int) -> int:
+    """A token that is numbered from the first that is not special, counted from the last of all."""
+    (whole,), (bare,) = encode(tokenizer, [text]), tokenizer([text], add_special_tokens=False)["input_ids"]
+    front = next(at for at in range(len(whole)) if whole[at : at + len(bare)] == list(bare))
+    return front + number - len(whole)
+
+
+def _span(row: Row, name: str, where: str | tuple[int, int]) -> Span:
+    """The characters of a role."""
     if isinstance(where, str):
         places = [match.span() for match in re.finditer(rf"(?<!\w){re.escape(where)}(?!\w)", row.clean)]
         if len(places) != 1:
@@ -165,33 +182,10 @@ def _position(tokenizer: Any, row: Row, spans: list[tuple[int, int]], name: str,
                 f"{row.place}: the role {name!r} is the word {where!r}, found {len(places)} times in the clean prompt; "
                 "expected once. Write its characters as [start, stop]."
             )
-        where = places[0]
-    start, stop = where
-    found = _last_in(spans, start, stop) if 0 <= start < stop <= len(row.clean) else None
-    if found is None:
+        return Span(*places[0])
+    if not 0 <= where[0] < where[1] <= len(row.clean):
         raise TaskError(
-            f"{row.place}: the role {name!r} is the characters [{start}, {stop}], in which no token stands; expected "
-            f"0 <= start < stop <= {len(row.clean)}."
+            f"{row.place}: the role {name!r} is the characters [{where[0]}, {where[1]}]; expected 0 <= start < stop <= "
+            f"{len(row.clean)}."
         )
-    return found
-
-
-def _spans(tokenizer: Any, text: str) -> list[tuple[int, int]]:
-    """The characters of each token; of a special one, none."""
-    if not getattr(tokenizer, "is_fast", False):
-        raise TaskError(
-            f"Roles are found by the characters of tokens, which {type(tokenizer).__name__} does not give. Use a fast "
-            "tokenizer, or leave 'roles' out."
-        )
-    return [tuple(span) for span in tokenizer(text, return_offsets_mapping=True)["offset_mapping"]]
-
-
-def _last_in(spans: list[tuple[int, int]], start: int, stop: int) -> int | None:
-    """The last token that has one of these characters, counted from the last."""
-    hits = [at for at, (first, last) in enumerate(spans) if first < stop and start < last and first < last]
-    return hits[-1] - len(spans) if hits else None
-
-
-def _trailing(spans: list[tuple[int, int]]) -> int:
-    """How many special tokens end a prompt."""
-    return next((at for at, (first, last) in enumerate(reversed(spans)) if first < last), 0)
+    return Span(*where)

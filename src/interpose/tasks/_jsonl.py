@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from interpose.errors import TaskError
-from interpose.tasks._table import Row, Source, Span, Table, check_count, no_twice
+from interpose.tasks._table import Row, Source, Table, Where, check_count, no_twice
 
 FIELDS = ("clean", "corrupt", "answer", "wrong")
 
@@ -71,10 +71,10 @@ def _object(source: Source, number: int, line: str) -> dict[str, Any]:
     return said
 
 
-def _roles(source: Source, number: int, said: Any) -> Mapping[str, Span]:
+def _roles(source: Source, number: int, said: Any) -> Mapping[str, Where]:
     if not isinstance(said, dict):
         raise source.error(number, f"'roles' is a {type(said).__name__}; expected an object from names to words.")
-    found: dict[str, Span] = {}
+    found: dict[str, Where] = {}
     for name, where in said.items():
         if isinstance(where, str):
             found[source.prompt(number, "roles", name)] = source.prompt(number, f"roles.{name}", where)
@@ -93,5 +93,5 @@ def _quoted(names: Any) -> str:
     return ", ".join(map(repr, names))
 
 
-def _listed(roles: Mapping[str, Span]) -> str:
+def _listed(roles: Mapping[str, Where]) -> str:
     return ", ".join(sorted(roles)) or "none"

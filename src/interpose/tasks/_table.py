@@ -13,7 +13,7 @@ MOST_PAIRS = 100_000
 LONGEST = 100_000
 """Characters of one prompt."""
 
-Span = str | int | tuple[int, int]
+Where = str | int | tuple[int, int]
 """Where a role stands in the clean prompt: a word of it, characters `start:stop`, or the number of its token, counted
 from the first that is not special."""
 
@@ -33,7 +33,7 @@ class Row:
     corrupt: str
     answer: str
     wrong: str
-    roles: Mapping[str, Span] = field(default_factory=dict)
+    roles: Mapping[str, Where] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
