@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from interpose import __version__, discovery
+from interpose import __version__, discovery, tasks
 from interpose.benchmark import Proof, ProofSettings, prove
 from interpose.cli._progress import bars
 from interpose.cli._result import Found, result_of
@@ -50,7 +50,7 @@ def locate(asked: "Locate", out: Path) -> Result:
         InterposeError: a stage failed.
         UsageError: a name or a number cannot be meant.
     """
-    task: Task = discovery.load("interpose.tasks", asked.task)()
+    task = tasks.named(asked.task)
     method = discovery.load("interpose.methods", asked.method)
     _check(asked, task, out)
     settings = {"batch_size": asked.batch_size} if "batch_size" in method.__dataclass_fields__ else {}
@@ -63,7 +63,7 @@ def locate(asked: "Locate", out: Path) -> Result:
         with clock.stage("check the model"):
             measured = behaviour(model, proof, asked.batch_size)
             accuracy = task.accuracy(model, proof, asked.batch_size)
-        kept = Kept(out, _identity(asked, model))
+        kept = Kept(out, _identity(asked, model, search))
         rest = ", the rest after an interruption" if kept.resumed else ""
         with clock.stage("score the edges" + rest):
             scores = kept.scores(lambda: method(**settings).score(model, search, Edges()))
@@ -152,10 +152,11 @@ def _prove(asked: "Locate", model: Model, proof: Pairs, scores: Scores, kept: "K
     )
 
 
-def _identity(asked: "Locate", model: Model) -> dict[str, Any]:
+def _identity(asked: "Locate", model: Model, search: Pairs) -> dict[str, Any]:
     """All that a kept measurement depends on."""
     names = ("task", "method", "examples", "proof", "counterfactual", "seed")
     return {name: getattr(asked, name) for name in names} | {
+        "file": search.info.get("sha256"),
         "weights": model.weights_hash,
         "dtype": str(model.dtype),
         "interpose": __version__,

@@ -74,8 +74,7 @@ def token_roles(
     Raises:
         TaskError: if a word has no token of its own.
     """
-    find = _by_offsets if getattr(tokenizer, "is_fast", False) else _by_beginnings
-    rows = [find(tokenizer, text, spans) for text, spans in zip(texts, words, strict=True)]
+    rows = [tokens_of(tokenizer, text, spans) for text, spans in zip(texts, words, strict=True)]
     roles = {}
     for name in words[0] if words else ():
         first, last = (torch.tensor([row[name][side] for row in rows]) for side in (0, 1))
@@ -83,6 +82,12 @@ def token_roles(
             roles[f"{name}_first"] = first
         roles[f"{name}_last"] = last
     return {**roles, "end": torch.full((len(texts),), -1)}
+
+
+def tokens_of(tokenizer: Any, text: str, words: Mapping[str, Span]) -> dict[str, tuple[int, int]]:
+    """The first and the last token of each word of one prompt, counted from the last; raises as `token_roles`."""
+    find = _by_offsets if getattr(tokenizer, "is_fast", False) else _by_beginnings
+    return find(tokenizer, text, words)
 
 
 def _by_offsets(tokenizer: Any, text: str, words: Mapping[str, Span]) -> dict[str, tuple[int, int]]:
