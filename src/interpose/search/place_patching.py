@@ -1,4 +1,4 @@
-"""Units that are places run with values from elsewhere, one unit at a time: a whole sweep from one recording."""
+"""Units that are places, run with values from elsewhere, one unit at a time: a whole sweep from one recording."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -10,6 +10,7 @@ from torch import Tensor
 from interpose.graph import Feed, Graph
 from interpose.graph.moved import moved
 from interpose.mediators.base import Unit, sites_of
+from interpose.search.ablation import Held
 from interpose.search.behaviour import feed_of, logit_difference
 from interpose.tasks.base import Pairs
 from interpose.trace import Model
@@ -18,21 +19,21 @@ _ROWS = "where"
 """What the inputs are called that say where each prompt is patched, by the number of the axis."""
 
 
-def patch_each(model: Model, pairs: Pairs, units: Sequence[Unit]) -> Iterator[Float[Tensor, " examples"]]:
+def patch_each(
+    model: Model, pairs: Pairs, units: Sequence[Unit], held: Held | None = None
+) -> Iterator[Float[Tensor, " examples"]]:
     """Run the clean prompts, then the same with each unit's value from the corrupt prompts, in turn.
 
     Args:
         model: the model.
         pairs: clean and corrupt prompts with answers; they run in one batch.
         units: the units.
+        held: what units hold instead; by default their values on the corrupt prompts.
 
     Yields:
         logit(answer) - logit(wrong) of every pair: first where nothing is patched, then for each unit.
     """
-    with model.trace(run=False) as t, t.world("corrupt", pairs.corrupt_batch()):
-        for site in sites_of(units):
-            model.site(site.name).save(site.name)
-    corrupt = next(model.backend.run_many([t.graph], [t.feed]))
+    values = (held or Held(model, sites_of(units), pairs, "counterfactual", len(pairs)))(pairs)
     recorded: dict[Any, tuple[Unit, Graph, Feed]] = {}
     with model.trace(run=False) as t, t.world("clean", pairs.clean_batch()):
         logit_difference(model, t, pairs).save("m")
@@ -40,7 +41,7 @@ def patch_each(model: Model, pairs: Pairs, units: Sequence[Unit]) -> Iterator[Fl
     for unit in units:
         kind = unit.site.axes, unit.head is None, unit.position is None, unit.role is None
         index = unit.index(pairs)
-        value = corrupt[unit.site.name][index]
+        value = values[unit.site.name][index]
         if kind not in recorded:
             recorded[kind] = (unit, *_record(model, pairs, unit, value))
         first, graph, feed = recorded[kind]
