@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interpose.benchmark.controls import CONTROLS, draw_seed
+from interpose.benchmark.cutting import circuits as cut
 from interpose.benchmark.grid import SIZES, budgets
 from interpose.benchmark.intervals import Bootstrap, Sampled, estimate
 from interpose.benchmark.proof import Curve, Curves, Point, Proof
@@ -24,8 +25,7 @@ from interpose.metrics.cpr import cpr
 from interpose.metrics.faithfulness import faithfulness
 from interpose.models.stream import StreamGraph
 from interpose.search.scores import Scores
-from interpose.search.selection import prune, ranking
-from interpose.search.units import same_units
+from interpose.search.selection import prune
 
 Evaluate = Callable[[Tensor], Iterable[Tensor]]
 """Takes Bool[circuits, edges]; gives, circuit by circuit, Float[examples]: the metric of each example when only those
@@ -84,7 +84,7 @@ def prove(
     Circuits that are equal after pruning (many small random ones are empty, size 1 is the whole model) are run once.
 
     Args:
-        scores: of the edges of `graph`.
+        scores: of the edges of `graph`, or of its nodes; see `interpose.benchmark.cutting`.
         graph: of the model.
         evaluate: runs circuits; see `Evaluate`.
         settings: sizes, draws, resamples, seed.
@@ -93,14 +93,15 @@ def prove(
             that a run which was cut off goes on where it stopped.
 
     Raises:
-        SearchError: the scores are not of this graph's edges, `evaluate` gives something else than one finite number
+        SearchError: the scores are not of this graph, `evaluate` gives something else than one finite number
             an example, or the whole model cannot be told from the corrupted run.
     """
     settings = settings or ProofSettings()
-    same_units(scores.units, graph.edges)
+    circuits = {
+        side: cut(scores, graph, settings.sizes, absolute=side == "absolute") for side in ("signed", "absolute")
+    }
     plan = _Plan(graph)
     whole, nothing = plan.add(torch.ones(graph.n_edges, dtype=torch.bool)), plan.add(torch.zeros(graph.n_edges).bool())
-    circuits = {side: _masks(scores, settings, side == "absolute") for side in ("signed", "absolute")}
     groups = {("circuit", side): [[plan.add(mask) for mask in masks]] for side, masks in circuits.items()}
     for name, control in CONTROLS.items():
         seeds = [draw_seed(settings.seed, name, draw) for draw in range(settings.draws)]
@@ -150,15 +151,6 @@ class _Plan:
         """The masks of some circuits."""
         packed = np.stack([self.masks[key] for key in keys])
         return torch.from_numpy(np.unpackbits(packed, axis=1, count=self.graph.n_edges)).bool()
-
-
-def _masks(scores: Scores, settings: ProofSettings, absolute: bool) -> Bool[Tensor, "sizes edges"]:
-    """The circuits of every size, before pruning, from one ranking."""
-    order = ranking(scores.values.cpu(), absolute=absolute)
-    masks = torch.zeros(len(settings.sizes), len(order), dtype=torch.bool)
-    for mask, budget in zip(masks, budgets(len(order), settings.sizes), strict=True):
-        mask[order[:budget]] = True
-    return masks
 
 
 @dataclass(frozen=True)

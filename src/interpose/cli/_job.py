@@ -1,39 +1,27 @@
-"""The main job, stage by stage: load, draw, check, search, prove, show."""
+"""The main job: check what is asked, load, find and prove, show."""
 
-import platform
-import resource
 import shlex
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from interpose import __version__, discovery, tasks
-from interpose.benchmark import Proof, ProofSettings, prove
+from interpose.benchmark import ProofSettings
+from interpose.benchmark.job import Clock, Job, carry_out, draw, made
+from interpose.benchmark.kept import Kept
+from interpose.benchmark.result import result_of
 from interpose.cli._progress import bars
-from interpose.cli._result import Found, result_of
-from interpose.cli._resume import Kept
 from interpose.cli.base import make_folder
 from interpose.errors import UsageError
 from interpose.loading import load
-from interpose.mediators.edges import Edges
 from interpose.report import Result, write
-from interpose.search.behaviour import behaviour
-from interpose.search.edge_patching import EdgePatching
-from interpose.search.progress import Watcher
-from interpose.search.scores import Scores
 from interpose.tasks.base import Pairs, Task
 from interpose.trace import Model
 
 if TYPE_CHECKING:
     from interpose.cli.locate import Locate
 
-_MOST_EXAMPLES = 10_000
+MOST_EXAMPLES = 10_000
 
 
 def locate(asked: "Locate", out: Path) -> Result:
@@ -52,43 +40,29 @@ def locate(asked: "Locate", out: Path) -> Result:
     """
     task = tasks.named(asked.task)
     method = discovery.load("interpose.methods", asked.method)
-    _check(asked, task, out)
-    settings = {"batch_size": asked.batch_size} if "batch_size" in method.__dataclass_fields__ else {}
+    check_counterfactual(asked.counterfactual, asked.task, task)
+    check_numbers(asked.examples, asked.proof, asked.batch_size, asked.draws)
+    make_folder(out)
+    job = Job(
+        task=task,
+        method=made(method, {}, asked.batch_size),
+        counterfactual=asked.counterfactual,
+        examples=asked.examples,
+        proof=asked.proof,
+        seed=asked.seed,
+        draws=asked.draws,
+        batch_size=asked.batch_size,
+        command=_command(asked),
+    )
     clock = Clock()
     with bars() as tell:
         with clock.stage("load the model"):
             model = load(asked.model, device=asked.device)
-        with clock.stage("draw the prompts"):
-            search, proof = _pairs(asked, task, model)
-        with clock.stage("check the model"):
-            measured = behaviour(model, proof, asked.batch_size)
-            accuracy = task.accuracy(model, proof, asked.batch_size)
-        kept = Kept(out, _identity(asked, model, search))
-        rest = ", the rest after an interruption" if kept.resumed else ""
-        with clock.stage("score the edges" + rest):
-            scores = kept.scores(lambda: method(**settings).score(model, search, Edges()))
-        with clock.stage("prove the circuit" + rest):
-            evidence = _prove(asked, model, proof, scores, kept, tell)
-    found = Found(
-        command=_command(asked),
-        task=task,
-        counterfactual=str(search.info["counterfactual"]),
-        model=model,
-        method=method,
-        search=search,
-        proof=proof,
-        behaviour={side: float(values.mean()) for side, values in measured.items()},
-        accuracy=accuracy,
-        scores=scores,
-        evidence=evidence,
-        timings=clock.seconds,
-        peak_memory=peak_memory(),
-        machine=machine(model),
-        created=datetime.now(UTC),
-        seed=asked.seed,
-    )
+        material = draw(job, model, clock)
+        kept = Kept(out, _identity(asked, model, material.search))
+        found = carry_out(job, material, clock, tell, kept)
     result = result_of(found)
-    scores.save(out / "scores.safetensors")
+    found.scores.save(out / "scores.safetensors")
     result.save(out / "result.json")
     page = write(result, out / "report.html")
     kept.clear()
@@ -96,19 +70,30 @@ def locate(asked: "Locate", out: Path) -> Result:
     return result
 
 
-def _check(asked: "Locate", task: Task, out: Path) -> None:
-    """Refuse what cannot be meant, before anything is loaded."""
-    if asked.counterfactual not in (None, *task.counterfactuals):
+def check_counterfactual(name: str | None, of: str, task: Task) -> None:
+    """Refuse a counterfactual that a task does not have.
+
+    Raises:
+        UsageError: the message lists those that it has.
+    """
+    if name not in (None, *task.counterfactuals):
         known = ", ".join(task.counterfactuals)
-        raise UsageError(f"{asked.task} has no counterfactual {asked.counterfactual!r}. There are: {known}.")
-    for name in ("examples", "proof"):
-        if not 2 <= getattr(asked, name) <= _MOST_EXAMPLES:
-            raise UsageError(f"--{name} is {getattr(asked, name)}; write a number from 2 to {_MOST_EXAMPLES:,}.")
-    if asked.batch_size < 1:
-        raise UsageError(f"--batch-size is {asked.batch_size}; write a number of pairs, 1 or more.")
-    if asked.draws < ProofSettings().draws:
-        raise UsageError(f"--draws is {asked.draws}; write {ProofSettings().draws} or more.")
-    make_folder(out)
+        raise UsageError(f"{of} has no counterfactual {name!r}. There are: {known}.")
+
+
+def check_numbers(examples: int, proof: int, batch_size: int, draws: int) -> None:
+    """Refuse numbers that cannot be meant, before anything is loaded.
+
+    Raises:
+        UsageError: the message says which.
+    """
+    for name, value in (("examples", examples), ("proof", proof)):
+        if not 2 <= value <= MOST_EXAMPLES:
+            raise UsageError(f"--{name} is {value}; write a number from 2 to {MOST_EXAMPLES:,}.")
+    if batch_size < 1:
+        raise UsageError(f"--batch-size is {batch_size}; write a number of pairs, 1 or more.")
+    if draws < ProofSettings().draws:
+        raise UsageError(f"--draws is {draws}; write {ProofSettings().draws} or more.")
 
 
 def result_line(result: Result) -> str:
@@ -116,40 +101,6 @@ def result_line(result: Result) -> str:
     from interpose.report.story import answer
 
     return " ".join(answer(result))
-
-
-class Clock:
-    """Seconds by stage."""
-
-    def __init__(self) -> None:
-        """Start at nothing."""
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Count the time inside as this stage's."""
-        started = time.perf_counter()
-        yield
-        self.seconds[name] = round(time.perf_counter() - started, 2)
-
-
-def _pairs(asked: "Locate", task: Task, model: Model) -> tuple[Pairs, Pairs]:
-    """Pairs to search with, and pairs to prove with from another split."""
-    kind: dict[str, Any] = {"seed": asked.seed, "counterfactual": asked.counterfactual}
-    search = task.pairs(model, n=asked.examples, split="train", **kind)
-    return search.to(model.device), task.pairs(model, n=asked.proof, split="test", **kind).to(model.device)
-
-
-def _prove(asked: "Locate", model: Model, proof: Pairs, scores: Scores, kept: "Kept", tell: Watcher) -> Proof:
-    patching = EdgePatching(model, proof, Edges(), asked.batch_size)
-    return prove(
-        scores,
-        patching.graph,
-        patching,
-        ProofSettings(draws=asked.draws, seed=asked.seed),
-        progress=lambda done, total: tell("running circuits", done, total),
-        cache=kept,
-    )
 
 
 def _identity(asked: "Locate", model: Model, search: Pairs) -> dict[str, Any]:
@@ -171,18 +122,3 @@ def _command(asked: "Locate") -> str:
         if name not in ("task", "json", "out") and value != field.default:
             words += [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join(words)
-
-
-def peak_memory() -> int:
-    """The most memory that this process has held, in bytes; on a GPU, of the GPU's."""
-    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
-        return int(torch.cuda.max_memory_allocated())
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def machine(model: Model) -> str:
-    """What the job ran on."""
-    if model.device.type == "cuda":
-        return torch.cuda.get_device_name(model.device)
-    return f"{platform.machine()}, {torch.get_num_threads()} threads, {platform.system()}"

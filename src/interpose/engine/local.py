@@ -8,6 +8,7 @@ from typing import Any, final
 import torch
 
 from interpose.engine.attention import Attention
+from interpose.engine.counts import Counts
 from interpose.engine.forecast import in_words
 from interpose.engine.plan import Plan, compile_graph
 from interpose.engine.reach import Reach, Unreachable, reach_of
@@ -34,6 +35,7 @@ class LocalBackend:
         attention: how its library lets attention be tapped, or None.
 
     Attributes:
+        counts: how many passes it has made so far.
         memory: how many bytes the runs of a sweep may hold at once, about; None for half of what is free.
     """
 
@@ -43,6 +45,7 @@ class LocalBackend:
         """Hold the network; nothing is touched."""
         self.network, self.family, self.dims, self.attention = network, family, dims, attention
         self.memory: int | None = None
+        self.counts = Counts()
         self._runners: dict[Graph, Runner] = {}
         # The parts that have weights of their own; which weights they are may change.
         self._owners = [part for part in network.modules() if part._parameters]
@@ -122,7 +125,7 @@ class LocalBackend:
                 return f"{where} works in place"
             if is_hooked(part, libraries):
                 return f"what a hook or forward of its own does on {where} may depend on what is left out"
-        return Stock(self.network, self.family, self.dims, self.attention, self.device)
+        return Stock(self.network, self.family, self.dims, self.attention, self.device, self.counts)
 
     def _reach(self, graph: Graph) -> Reach | None:
         try:
@@ -135,7 +138,7 @@ class LocalBackend:
         if found is None:
             plan = compile_graph(graph, self.family, self.dims)
             self._check_modules(plan)
-            found = Runner(plan, self.network, self.attention)
+            found = Runner(plan, self.network, self.attention, self.counts)
             while len(self._runners) >= _KEPT_PLANS:
                 # Another thread may be dropping the same one.
                 self._runners.pop(next(iter(list(self._runners)), graph), None)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from interpose.engine.attention import Attention
+from interpose.engine.counts import Counts
 from interpose.engine.matrices import matrix_of
 from interpose.engine.taps import TappedView
 from interpose.engine.view import Around, Forward
@@ -40,6 +41,7 @@ class Stock:
         dims: its sizes.
         attention: how its library lets attention be tapped, and caches be given.
         device: where it is.
+        counts: told of every pass.
     """
 
     network: torch.nn.Module
@@ -47,6 +49,7 @@ class Stock:
     dims: Dims
     attention: Attention
     device: torch.device
+    counts: Counts
 
     def layer(self, index: int) -> tuple[str, str]:
         """The path of a layer, and the form of what it returns; see `Table.skips`."""
@@ -117,6 +120,7 @@ def run(stock: Stock, plan: WorldPlan, happens: Happens, joining: Joining, kwarg
         around[path] = _around(index, form, held)
     view = TappedView(stock.network, plan, stock.attention, around, joining.kernels)
     reached = Reached(stock.network, plan, view.anchors, happens, joining.whole)
+    stock.counts.one_forward()
     try:
         view.call(reached, (), dict(kwargs))
     finally:

@@ -8,6 +8,7 @@ from typing import Any, final
 import torch
 
 from interpose.engine.attention import Attention
+from interpose.engine.counts import Counts
 from interpose.engine.generation import Continuation, check_cache
 from interpose.engine.memory import WeightMemory, with_advice
 from interpose.engine.plan import Plan
@@ -46,11 +47,12 @@ class Runner:
         plan: what runs.
         network: the network; it is never changed.
         attention: how its library lets attention be tapped, or None.
+        counts: told of every pass.
     """
 
-    def __init__(self, plan: Plan, network: torch.nn.Module, attention: Attention | None) -> None:
+    def __init__(self, plan: Plan, network: torch.nn.Module, attention: Attention | None, counts: Counts) -> None:
         """Make no view before the first run."""
-        self.plan, self._network, self._attention = plan, network, attention
+        self.plan, self._network, self._attention, self._counts = plan, network, attention, counts
         self._passes = {world.name: _Pass(world) for world in plan.worlds}
         self._spans = {world.name: plan.spans(world.name) for world in plan.worlds}
         self._step_passes: dict[tuple[str, frozenset[Steps]], _Pass] = {}
@@ -104,7 +106,7 @@ class Runner:
             raise with_advice(RunError(f"{self.plan.worlds[0].world.at}: {error}"), error) from error
 
     def _once(self, feed: Feed, device: torch.device, copies: bool) -> dict[str, Any]:
-        values = Values(self.plan, feed, self._network, device, copies)
+        values = Values(self.plan, feed, self._network, device, copies, self._counts)
         with torch.no_grad():
             values.start(self._weights.found())
             for world in self.plan.worlds:
@@ -174,6 +176,7 @@ class Runner:
     def _call(self, here: _Pass, values: Values, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         view, plan = self._view(here), here.plan
         world = World(values, plan, view.anchors)
+        self._counts.one_forward()
         try:
             output = view.call(world, args, kwargs)
         except (InterposeError, Overwritten):

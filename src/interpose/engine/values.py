@@ -6,6 +6,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from interpose.engine.counts import Counts
 from interpose.engine.matrices import weight_at
 from interpose.engine.ops import is_fresh, named
 from interpose.engine.plan import Plan
@@ -29,11 +30,15 @@ class Values:
         network: the stock network, for weights and calls of its modules.
         device: where tensors of the feed are moved to.
         copies: keep copies of what is read, since the network changes tensors in place.
+        counts: told of every derivative.
     """
 
-    def __init__(self, plan: Plan, feed: Feed, network: torch.nn.Module, device: torch.device, copies: bool) -> None:
+    def __init__(
+        self, plan: Plan, feed: Feed, network: torch.nn.Module, device: torch.device, copies: bool, counts: Counts
+    ) -> None:
         """Nothing is made yet."""
         self.plan, self.feed, self.network, self.device, self.copies = plan, feed, network, device, copies
+        self._counts = counts
         self._known: dict[int, Any] = {}
         self._versions: dict[int, int] = {}
         self._waits = list(plan.waits)
@@ -281,6 +286,7 @@ class Values:
         higher = not self.plan.higher.isdisjoint(indices)
         targets = [self._known[self._wrt(index)] for index in indices]
         kept, one = again or higher, torch.ones_like(value)  # where no world runs, no sum is differentiated
+        self._counts.one_backward()
         try:
             return torch.autograd.grad(value, targets, one, kept, create_graph=higher, allow_unused=True)
         except Exception as error:

@@ -18,6 +18,10 @@ from interpose.tasks.base import Pairs
 from interpose.trace import Model
 
 
+class Refused(SearchError):
+    """A method was given units that it cannot score."""
+
+
 @dataclass(frozen=True)
 class Method(ABC):
     """A way to score units. Its fields are everything that can change the result; nothing is kept between calls."""
@@ -64,9 +68,9 @@ class Method(ABC):
     def search(self, model: Model, pairs: Pairs, mediators: Mediator) -> Float[Tensor, " units"]:
         """One score a unit, in the order of `mediators.units`; called by `score`, beside the weights."""
 
-    def refuse(self, mediators: Mediator, instead: str) -> SearchError:
+    def refuse(self, mediators: Mediator, instead: str) -> Refused:
         """The error for units that this method cannot score."""
-        return SearchError(f"{type(self).__name__} cannot score {mediators!r}. {instead}")
+        return Refused(f"{type(self).__name__} cannot score {mediators!r}. {instead}")
 
 
 def versions() -> dict[str, Any]:

@@ -48,6 +48,11 @@ class EditedBackend:
         """As of what runs the graphs."""
         return self.inner.dtype
 
+    @property
+    def counts(self) -> Any:
+        """As of what runs the graphs."""
+        return self.inner.counts
+
     def nearest(self, path: str) -> str:
         """A sentence naming the modules whose paths are closest to `path`."""
         return self.inner.nearest(path)

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 
 from interpose.benchmark import Proof
+from interpose.benchmark.cutting import by_edge, circuits, of_nodes
+from interpose.benchmark.grid import SIZES
 from interpose.benchmark.intervals import Estimate as Measured
 from interpose.benchmark.proof import Curves, Point
 from interpose.models.stream import StreamGraph
@@ -22,8 +24,10 @@ from interpose.report.result import (
     ModelCard,
     Question,
     Result,
+    Setting,
 )
 from interpose.search.scores import Scores
+from interpose.search.selection import prune
 from interpose.tasks.base import Accuracy as MeasuredAccuracy, Pairs, Task
 from interpose.trace import Model
 
@@ -46,6 +50,7 @@ class Found:
     proof: Pairs
     behaviour: dict[str, float]
     accuracy: MeasuredAccuracy
+    graph: StreamGraph
     scores: Scores
     evidence: Proof
     timings: dict[str, float]
@@ -64,9 +69,11 @@ def result_of(found: Found) -> Result:
     Returns:
         the result, checked.
     """
-    graph, evidence = found.scores.graph, found.evidence
+    graph, evidence = found.graph, found.evidence
+    scores = by_edge(found.scores, graph, share=True)
+    shown = circuits(found.scores, graph, SIZES, absolute=False)[SIZES.index(SHOWN)]
     curve = tuple(_size(evidence, index) for index in range(len(evidence.circuit.signed.points)))
-    heads, mlps = _parts(found.scores, graph)
+    heads, mlps = _parts(scores, graph)
     low, high = found.accuracy.prefers.interval
     return Result(
         created=found.created,
@@ -87,10 +94,10 @@ def result_of(found: Found) -> Result:
         curve=curve,
         areas={"circuit": _areas(evidence.circuit), **{name: _areas(c) for name, c in evidence.controls.items()}},
         verdict=Verdict.of(curve, REQUIRED),
-        chosen=Chosen.of(SHOWN, _edges(found.scores, found.scores.circuit(int(SHOWN * graph.n_edges)).mask)),
+        chosen=Chosen.of(SHOWN, _edges(scores, prune(shown, graph))),
         heads=heads,
         mlps=mlps,
-        top_edges=_top_edges(found.scores, 30),
+        top_edges=_top_edges(scores, 30),
         timings=found.timings,
         peak_memory_bytes=found.peak_memory,
         versions={name: str(version) for name, version in found.scores.meta["versions"].items()},
@@ -128,10 +135,12 @@ def _model_card(model: Model) -> ModelCard:
 
 
 def _method_card(found: Found) -> MethodCard:
-    doc = inspect.getdoc(found.method) or ""
-    return MethodCard(
-        name=found.scores.meta["method"], settings=dict(found.scores.meta["settings"]), summary=doc.splitlines()[0]
-    )
+    doc, meta = inspect.getdoc(found.method) or "", found.scores.meta
+    settings = {name: value if isinstance(value, Setting) else str(value) for name, value in meta["settings"].items()}
+    summary = doc.partition("\n")[0]
+    if of_nodes(found.scores, found.graph):
+        summary += " It scores nodes, each of which brings all edges that leave it; an edge is shown with its share."
+    return MethodCard(name=meta["method"], settings=settings, summary=summary)
 
 
 def _size(evidence: Proof, index: int) -> Size:

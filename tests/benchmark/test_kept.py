@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from interpose.cli._resume import Kept
+from interpose.benchmark.kept import Kept
 from interpose.search import Scores
 
 IDENTITY = {"task": "ioi", "seed": 0}
