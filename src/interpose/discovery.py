@@ -9,6 +9,7 @@ import ast
 import difflib
 import importlib.util
 import re
+import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -63,6 +64,28 @@ def load(package: str, name: str) -> Any:
     """The class or function of one entry, imported now; raises as `find` does."""
     entry = find(package, name)
     return getattr(importlib.import_module(entry.module), entry.class_name)
+
+
+def load_file(path: Path) -> Any:
+    """The class or function of its own name that a file outside of any package defines; the file is run.
+
+    Raises:
+        InterposeError: there is no such file, it fails, or it defines nothing of its own name.
+    """
+    if not path.is_file():
+        raise InterposeError(f"There is no file {path}.")
+    entry = _entry("interpose_file", path)
+    spec = importlib.util.spec_from_file_location(entry.module, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # A dataclass looks its own module up while it is made.
+    sys.modules[entry.module] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[entry.module]
+        raise InterposeError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
+    return getattr(module, entry.class_name)
 
 
 def attribute(package: str, name: str) -> Any:
