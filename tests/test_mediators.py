@@ -23,7 +23,7 @@ OTHER = torch.tensor([[9, 2, 44, 13, 27, 31], [40, 11, 7, 18, 36, 25]])
 PROMPTS = Pairs(
     *(("a", "b"), ("c", "d"), IDS, OTHER, torch.ones_like(IDS, dtype=torch.bool)),
     *(torch.tensor([1, 2]), torch.tensor([3, 4])),
-    roles={"subject_last": torch.tensor([-3, -3]), "end": torch.tensor([-1, -1])},
+    roles={"subject_last": torch.tensor([-3, -2]), "end": torch.tensor([-1, -1])},
 )
 
 
@@ -89,16 +89,23 @@ def test_no_two_units_overlap_and_together_they_are_their_sites(name: str, model
             model.site(site.name).save(site.name)
     covered = {site: torch.zeros_like(value) for site, value in t.saved.items()}
     for unit in places:
-        covered[unit.site.name][unit.index()] += 1
-    assert all(bool((count == 1).all()) for count in covered.values())
+        covered[unit.site.name][unit.index(PROMPTS)] += 1
+    claimed = torch.ones(2, 6)
+    if any(unit.role is not None for unit in places):  # which claim their tokens only
+        claimed = torch.zeros(2, 6)
+        for where in PROMPTS.roles.values():
+            claimed[range(2), where] = 1
+    for site in sites_of(places):
+        count = covered[site.name].movedim((site.axes or ()).index("P"), 1).flatten(2)
+        assert bool((count == claimed[:, :, None]).all())
 
 
 @pytest.mark.parametrize("name", PLACES)
 def test_writing_back_what_was_read_changes_no_bit(name: str, model: ip.Model) -> None:
     with model.trace(IDS):
         for unit in MEDIATORS[name]().places(model, PROMPTS):
-            value = model.site(unit.site.name)[unit.index()]
-            model.site(unit.site.name)[unit.index()] = value
+            value = model.site(unit.site.name)[unit.index(PROMPTS)]
+            model.site(unit.site.name)[unit.index(PROMPTS)] = value
         logits = model.logits.save()
     assert torch.equal(logits, stock(model, IDS))
 
@@ -108,8 +115,8 @@ def test_every_unit_can_be_read_and_matters(name: str, model: ip.Model) -> None:
     before = stock(model, IDS)
     for unit in MEDIATORS[name]().places(model, PROMPTS):
         with model.trace(IDS):
-            value = model.site(unit.site.name)[unit.index()].save()
-            model.site(unit.site.name)[unit.index()] = value + 1.0
+            value = model.site(unit.site.name)[unit.index(PROMPTS)].save()
+            model.site(unit.site.name)[unit.index(PROMPTS)] = value + 1.0
             logits = model.logits.save()
         assert value.numel() > 0
         assert (logits - before).abs().max() > 1e-4, unit.name
@@ -120,10 +127,10 @@ def patched(model: ip.Model, mediator: PlaceMediator) -> torch.Tensor:
     places = mediator.places(model, PROMPTS)
     with model.trace() as t:
         with t.world("corrupt", OTHER):
-            values = [model.site(unit.site.name)[unit.index()] for unit in places]
+            values = [model.site(unit.site.name)[unit.index(PROMPTS)] for unit in places]
         with t.world("clean", IDS):
             for unit, value in zip(places, values, strict=True):
-                model.site(unit.site.name)[unit.index()] = value
+                model.site(unit.site.name)[unit.index(PROMPTS)] = value
             logits = model.logits.save()
     return logits
 
@@ -138,3 +145,36 @@ def test_with_every_block_of_a_kind_from_the_other_prompts_the_embedding_stays(o
     logits = patched(model, of)
     assert (logits - stock(model, IDS)).abs().max() > 1e-2
     assert (logits - stock(model, OTHER)).abs().max() > 1e-2
+
+
+def mixed(model: ip.Model, unit: Any, weight: float) -> torch.Tensor:
+    """The logits with a unit between its value on the other prompts (0) and its own (1)."""
+    with model.trace() as t:
+        with t.world("corrupt", OTHER):
+            corrupt = model.site(unit.site.name)[unit.index(PROMPTS)]
+        with t.world("clean", IDS):
+            clean = model.site(unit.site.name)[unit.index(PROMPTS)]
+            model.site(unit.site.name)[unit.index(PROMPTS)] = weight * clean + (1 - weight) * corrupt
+            logits = model.logits.save()
+    return logits
+
+
+def replaced(model: ip.Model, unit: Any) -> torch.Tensor:
+    """The logits with a unit's value on the other prompts, put there as plain numbers."""
+    with model.trace(OTHER) as t:
+        model.site(unit.site.name).save("there")
+    with model.trace(IDS):
+        model.site(unit.site.name)[unit.index(PROMPTS)] = t.saved["there"][unit.index(PROMPTS)]
+        return model.logits.save()
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_a_mixture_goes_from_the_corrupt_value_to_the_clean_run(name: str, model: ip.Model) -> None:
+    places = MEDIATORS[name]().places(model, PROMPTS)
+    for unit in (places[0], places[len(places) // 2], places[-1]):
+        clean, half, corrupt = (mixed(model, unit, weight) for weight in (1.0, 0.5, 0.0))
+        assert torch.equal(clean, stock(model, IDS))
+        assert torch.equal(corrupt, replaced(model, unit))
+        assert (corrupt - clean).abs().max() > 1e-4
+        assert (half - clean).abs().max() > 1e-5
+        assert (half - corrupt).abs().max() > 1e-5

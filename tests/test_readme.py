@@ -191,7 +191,7 @@ def check_command(place: str, words: list[str]) -> None:
     options = {f"--{name.replace('_', '-')}" for name in command.__dataclass_fields__} | {"--help", "--debug"}
     assert [word for word in words if word.startswith("--") and word not in options] == [], place
     if words[0] == "locate":
-        assert discovery.find("interpose.tasks", words[1]), place
+        assert ip.tasks.named(words[1]), place
 
 
 def test_the_readme_names_the_two_commands() -> None:

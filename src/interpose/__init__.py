@@ -21,6 +21,8 @@ _NAMES = {
     "Feed": "interpose.graph",
     "Graph": "interpose.graph",
     "pairs": "interpose.tasks.base",
+    "read_pairs": "interpose.tasks.base",
+    "write_pairs": "interpose.tasks.base",
     "Pairs": "interpose.tasks.base",
     "Scores": "interpose.search",
     "Circuit": "interpose.search",

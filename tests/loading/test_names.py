@@ -18,7 +18,8 @@ def test_an_unknown_name_lists_what_there_is(name: str) -> None:
     with pytest.raises(LoadError) as caught:
         ip.load(name)
     text = str(caught.value)
-    assert text.startswith(f"There is no model {name!r}. Known by a short name: smollm2-135m-instruct")
+    assert text.startswith(f"There is no model {name!r}. Known by a short name: ")
+    assert "smollm2-135m-instruct, " in text
     assert "'org/name', for example 'openai-community/gpt2'." in text
     assert "A folder on this machine is written './" in text
 
@@ -71,9 +72,10 @@ def test_every_card_is_complete_and_named_as_its_folder() -> None:
     assert "smollm2-135m-instruct" in cards()
     for name, card in cards().items():
         assert card.name == name
-        assert len(card.wheel.sha256) == len(card.wheel.file_sha256) == 64
         assert card.licence
-        assert "==" in card.wheel.package
+        if card.wheel is not None:
+            assert len(card.wheel.sha256) == len(card.wheel.file_sha256) == 64
+            assert "==" in card.wheel.package
         assert card.what.endswith(".")
 
 

@@ -1,9 +1,24 @@
+"""What the units of each kind are called, and what lies behind the names."""
+
+from dataclasses import replace
+
 import pytest
 import torch
 
 import interpose as ip
 from interpose.errors import SearchError
-from interpose.mediators import AttentionBlocks, Edges, HeadInputs, Heads, MLPs, Neurons, Nodes, Positions, Streams
+from interpose.mediators import (
+    AttentionBlocks,
+    Edges,
+    HeadInputs,
+    Heads,
+    MLPs,
+    Neurons,
+    Nodes,
+    Positions,
+    Streams,
+    TokenRoles,
+)
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +87,67 @@ def test_shared_keys_are_named_by_their_group() -> None:
     assert units == (
         *("a0.h0<q>", "a0.h1<q>", "a0.h2<q>", "a0.h3<q>", "a0.kv0<k>", "a0.kv1<k>", "a0.kv0<v>", "a0.kv1<v>"),
     )
+
+
+@pytest.fixture
+def prompts() -> ip.Pairs:
+    ids = torch.tensor([[3, 4, 5, 6], [0, 7, 8, 9]])
+    roles = {"subject_last": torch.tensor([-3, -2]), "end": torch.tensor([-1, -1])}
+    answers = torch.tensor([1, 2])
+    return ip.Pairs(("a", "b"), ("c", "d"), ids, ids + 1, ids != 0, answers, answers + 2, roles=roles)
+
+
+def test_units_at_roles_are_those_of_another_kind_at_each_role(model: ip.Model, prompts: ip.Pairs) -> None:
+    assert TokenRoles().units(model, prompts) == ("s0@subject_last", "s0@end", "s1@subject_last", "s1@end")
+    assert TokenRoles(of=MLPs(), roles=("end",)).units(model, prompts) == ("m0@end", "m1@end")
+    assert len(TokenRoles(of=Heads()).units(model, prompts)) == 2 * 3 * 2
+
+
+def test_a_unit_at_a_role_is_at_its_own_position_in_each_prompt(model: ip.Model, prompts: ip.Pairs) -> None:
+    units = {unit.name: unit for unit in TokenRoles(of=Heads()).places(model, prompts)}
+    unit = units["a1.h2@subject_last"]
+    with model.trace(prompts.clean_batch()):
+        whole = model.layers[1].attn.z.save()
+        part = model.site(unit.site.name)[unit.index(prompts)].save()
+        second = model.site(unit.site.name)[1:][unit.index(prompts[1:])].save()
+    assert torch.equal(part, torch.stack([whole[0, -3, 2], whole[1, -2, 2]]))
+    assert torch.equal(second, whole[1:, -2, 2])
+
+
+def test_a_unit_at_a_role_needs_the_prompts_to_be_found(model: ip.Model, prompts: ip.Pairs) -> None:
+    unit = TokenRoles().places(model, prompts)[0]
+    with pytest.raises(SearchError) as failure:
+        unit.index()
+    assert str(failure.value) == (
+        "s0@subject_last lies at another position in each prompt. Give the prompts of the batch at hand: "
+        "unit.index(pairs)."
+    )
+
+
+def test_roles_that_the_pairs_do_not_have_are_refused(model: ip.Model, prompts: ip.Pairs) -> None:
+    with pytest.raises(SearchError) as failure:
+        TokenRoles(roles=("object",)).units(model, prompts)
+    assert str(failure.value) == "These pairs have no role 'object'. Their roles are: subject_last, end."
+    with pytest.raises(SearchError) as failure:
+        TokenRoles().units(model)
+    assert str(failure.value) == (
+        "Which tokens TokenRoles(of=Streams(), roles=None) means depends on the prompts. Give the pairs too."
+    )
+    plain = replace(prompts, roles={})
+    with pytest.raises(SearchError) as failure:
+        TokenRoles().units(model, plain)
+    assert str(failure.value) == (
+        "TokenRoles(of=Streams(), roles=None) has no units: these pairs name no roles of tokens. Draw them from a task "
+        "that does, or use Positions()."
+    )
+    with pytest.raises(SearchError) as failure:
+        TokenRoles(roles=("end",)).units(model, plain)
+    assert str(failure.value) == (
+        "These pairs have no role 'end': they do not say which part any token plays. Draw pairs from a task that names "
+        'roles, or add them, counted from the last token: dataclasses.replace(pairs, roles={"end": '
+        "torch.tensor([-3, -4, ...])})."
+    )
+    with pytest.raises(SearchError, match="are single positions already. Write TokenRoles"):
+        TokenRoles(of=Positions(last=2)).units(model, prompts)
+    with pytest.raises(SearchError, match="are single positions already. Write Positions"):
+        Positions(of=TokenRoles()).units(model, prompts)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 import interpose as ip
-from interpose.mediators import AttentionBlocks, Edges, Heads, MLPs, Positions, Streams
+from interpose.mediators import AttentionBlocks, Edges, Heads, MLPs, Positions, Streams, TokenRoles
 from interpose.mediators.base import PlaceMediator
 from interpose.methods import ActivationPatching
 from interpose.search.progress import watching
@@ -113,6 +114,35 @@ def test_a_position_is_counted_from_the_last_token(kind: str, make: Make, pairs:
     assert scores.values.tolist() == pytest.approx(expected, abs=3e-5)
     assert scores.units[:2] == (("s0@-6", "s0@-5") if kind == "s" else ("a0.h0@-6", "a0.h0@-5"))
     assert max(map(abs, expected)) > 0.01
+
+
+ROLES = {"first": torch.tensor([-5, -3, -4]), "changed": torch.tensor([-3, -1, -3])}
+
+
+@pytest.mark.parametrize("pairs", ["ragged"], indirect=True)
+@pytest.mark.parametrize("kind", list(UNITS))
+@pytest.mark.parametrize("variant", ["gpt2", "llama"])
+def test_a_unit_at_a_role_is_patched_where_each_prompt_has_it(
+    variant: str, kind: str, make: Make, pairs: Pairs
+) -> None:
+    model, pairs = make(variant), replace(pairs, roles=ROLES)
+    scores = ActivationPatching(batch_size=2).score(model, pairs, TokenRoles(of=UNITS[kind]))
+    expected = []
+    for name, layer, index in whole_units(kind):
+        for where in ROLES.values():
+            at = (torch.arange(3), where) if kind != "h" else (torch.arange(3), where, index[2])
+            expected.append(effect(model, variant, pairs, (name, layer, at)))
+    assert scores.values.tolist() == pytest.approx(expected, abs=3e-5)
+    assert scores.units[0] == f"{scores.units[0].split('@')[0]}@first"
+    assert max(map(abs, expected)) > 0.003
+
+
+def test_units_at_roles_share_the_unchanged_run_and_go_together(make: Make, even: Pairs, passes: list[int]) -> None:
+    before = torch.tensor([-6, -5, -4])  # where nothing differs yet, so that no run is needed
+    pairs = replace(even, roles={**ROLES, "before": before})
+    scores = ActivationPatching().score(make("llama"), pairs, TokenRoles(of=Heads()))
+    assert passes == [4 * len(ROLES)]
+    assert all(abs(scores[f"a1.h{head}@before"]) < 1e-6 for head in range(2))
 
 
 def test_what_lies_before_the_first_difference_does_nothing(make: Make, even: Pairs) -> None:

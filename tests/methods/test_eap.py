@@ -11,6 +11,7 @@ from interpose.errors import SearchError
 from interpose.mediators import Edges, Heads
 from interpose.methods import EAP, EAPIG, ActivationPatching
 from interpose.methods.base import Method
+from interpose.search.ablation import ABLATIONS
 from interpose.search.edge_patching import EdgePatching
 from interpose.tasks.base import Pairs
 
@@ -112,3 +113,47 @@ def test_without_a_step_there_is_nothing_to_average(steps: int, make: Make, even
     with pytest.raises(SearchError) as failure:
         EAPIG(steps=steps).score(make("llama"), even, Edges())
     assert str(failure.value) == f"EAPIG needs at least one step, but steps is {steps}."
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS)
+@pytest.mark.parametrize("pairs", ["ragged"], indirect=True)
+def test_on_a_linear_model_the_guess_is_exact_under_every_ablation(
+    ablation: str, linear: ip.Model, pairs: Pairs
+) -> None:
+    exact = ActivationPatching(ablation=ablation).score(linear, pairs, Edges()).values
+    guess = EAP(ablation=ablation).score(linear, pairs, Edges()).values
+    assert (guess - exact).abs().max() < 5e-6 * max(1.0, float(exact.abs().max()))
+    assert exact.abs().max() > 1e-2
+    whole = ActivationPatching().score(linear, pairs, Edges()).values
+    assert ablation == "counterfactual" or (exact - whole).abs().max() > 1e-2
+
+
+def test_a_square_under_every_ablation_by_hand(one_neuron: OneNeuron, neuron: Reads) -> None:
+    """Without the embedding the neuron reads its bias, 0.25; a mean over one token is that token's own."""
+    (model, pairs), (a, _, direct) = one_neuron("relu2"), neuron
+    zero = scored(EAP(ablation="zero"), model, pairs), scored(ActivationPatching(ablation="zero"), model, pairs)
+    assert zero[0]["input->m0"] == pytest.approx(2 * a * (a - 0.25)) == pytest.approx(9.0)
+    assert zero[1]["input->m0"] == pytest.approx(a**2 - 0.25**2) == pytest.approx(5.0)
+    assert zero[0]["m0->logits"] == pytest.approx(a**2)
+    assert zero[0]["input->logits"] == pytest.approx(2 * direct)
+    for ablation in ("mean", "mean-positional"):
+        assert max(map(abs, scored(EAP(ablation=ablation), model, pairs).values())) == pytest.approx(0, abs=1e-6)
+
+
+def test_a_mean_of_two_prompts_by_hand(one_neuron: OneNeuron, neuron: Reads) -> None:
+    """Clean prompts that read 2.25 and 0.75: each would be given 1.5."""
+    (model, pairs), (a, b, _) = one_neuron("relu2"), neuron
+    clean = torch.cat([pairs.clean_tokens, pairs.corrupt_tokens])
+    both = Pairs(("c", "d"), ("d", "c"), clean, clean.flip(0), clean >= 0, pairs.answers.repeat(2),
+                 pairs.wrong.repeat(2))  # fmt: skip
+    middle = (a + b) / 2
+    expected = (2 * a * (a - middle) + 2 * b * (b - middle)) / 2
+    for ablation in ("mean", "mean-positional"):
+        assert scored(EAP(ablation=ablation), model, both)["input->m0"] == pytest.approx(expected)
+    assert expected == pytest.approx(1.125)
+
+
+def test_what_is_no_ablation_is_refused(make: Make, even: Pairs) -> None:
+    for method in (EAP(ablation="median"), ActivationPatching(ablation="median")):
+        with pytest.raises(SearchError, match="There is no ablation 'median'"):
+            method.score(make("llama"), even, Edges())

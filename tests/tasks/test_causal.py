@@ -41,12 +41,12 @@ def test_run_computes_every_variable(adding, a, b, c, d):
 def test_interchange_takes_one_variable_from_elsewhere(adding, here, there):
     base, source = number(*here), number(*there)
     (a, b, c, d), (_, f, _, h) = here, there
-    carried = adding.interchange(base, {"carry": source})
+    carried = adding.run_interchange(base, {"carry": source})
     assert carried["total"] == 10 * (a + c + (f + h) // 10) + (b + d) % 10
-    both = adding.interchange(base, {"carry": source, "digit": base})
+    both = adding.run_interchange(base, {"carry": source, "digit": base})
     assert both["total"] == carried["total"]
-    assert adding.interchange(base, {"carry": base}) == adding.run(base)
-    assert adding.interchange(base, {"high": source, "digit": source})["total"] == adding.run(source)["total"]
+    assert adding.run_interchange(base, {"carry": base}) == adding.run(base)
+    assert adding.run_interchange(base, {"high": source, "digit": source})["total"] == adding.run(source)["total"]
 
 
 def test_a_variable_can_be_set(adding):
@@ -59,7 +59,7 @@ def test_mistakes_are_named(adding):
     with pytest.raises(TaskError, match="No variable carrot; expected one of carry, digit, high, total"):
         adding.run(number(1, 2, 3, 4), {"carrot": 1})
     with pytest.raises(TaskError, match="No variable tens; expected one of carry"):
-        adding.interchange(number(1, 2, 3, 4), {"tens": number(1, 2, 3, 4)})
+        adding.run_interchange(number(1, 2, 3, 4), {"tens": number(1, 2, 3, 4)})
     with pytest.raises(TaskError, match="Variable 'b' is computed from c, not known at that point. Known by then: a"):
         CausalModel(("a",), {"b": Variable(("c",), abs), "c": Variable(("a",), abs)}, "b")
     with pytest.raises(TaskError, match="The output 'z' is no variable; expected one of b"):

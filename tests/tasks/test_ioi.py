@@ -219,11 +219,11 @@ def test_exchanging_position_and_token_gives_the_published_coding(model, seed, n
         assert (itself["position_signal"], itself["token_signal"], itself["logit_difference"]) == (1, 1, 3.25)
         assert itself["output_token"] == base["answer"]
         position, token = SIGNALS[kind]
-        both = causal.interchange(base, {"output_position": source, "output_token": source})
+        both = causal.run_interchange(base, {"output_position": source, "output_token": source})
         assert (both["position_signal"], both["token_signal"]) == (position, token)
-        alone = causal.interchange(base, {"output_position": source})
+        alone = causal.run_interchange(base, {"output_position": source})
         assert alone["logit_difference"] == 0.5 + 2.0 * position + 0.75
-        alone = causal.interchange(base, {"output_token": source})
+        alone = causal.run_interchange(base, {"output_token": source})
         assert alone["logit_difference"] == 0.5 + 2.0 + 0.75 * token
 
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from interpose import __version__, discovery
+from interpose import __version__, discovery, tasks
 from interpose.benchmark import ProofSettings
 from interpose.benchmark.job import Clock, Job, carry_out, draw, made
 from interpose.benchmark.kept import Kept
@@ -15,7 +15,7 @@ from interpose.cli.base import make_folder
 from interpose.errors import UsageError
 from interpose.loading import load
 from interpose.report import Result, write
-from interpose.tasks.base import Task
+from interpose.tasks.base import Pairs, Task
 from interpose.trace import Model
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def locate(asked: "Locate", out: Path) -> Result:
         InterposeError: a stage failed.
         UsageError: a name or a number cannot be meant.
     """
-    task: Task = discovery.load("interpose.tasks", asked.task)()
+    task = tasks.named(asked.task)
     method = discovery.load("interpose.methods", asked.method)
     check_counterfactual(asked.counterfactual, asked.task, task)
     check_numbers(asked.examples, asked.proof, asked.batch_size, asked.draws)
@@ -59,7 +59,7 @@ def locate(asked: "Locate", out: Path) -> Result:
         with clock.stage("load the model"):
             model = load(asked.model, device=asked.device)
         material = draw(job, model, clock)
-        kept = Kept(out, _identity(asked, model))
+        kept = Kept(out, _identity(asked, model, material.search))
         found = carry_out(job, material, clock, tell, kept)
     result = result_of(found)
     found.scores.save(out / "scores.safetensors")
@@ -103,10 +103,11 @@ def result_line(result: Result) -> str:
     return " ".join(answer(result))
 
 
-def _identity(asked: "Locate", model: Model) -> dict[str, Any]:
+def _identity(asked: "Locate", model: Model, search: Pairs) -> dict[str, Any]:
     """All that a kept measurement depends on."""
     names = ("task", "method", "examples", "proof", "counterfactual", "seed")
     return {name: getattr(asked, name) for name in names} | {
+        "file": search.info.get("sha256"),
         "weights": model.weights_hash,
         "dtype": str(model.dtype),
         "interpose": __version__,

@@ -18,10 +18,11 @@ class Locate:
         interpose locate ioi
         interpose locate ioi --method eap --examples 32 --out out/eap
         interpose locate ioi --model ./my-finetuned-model --counterfactual abc
+        interpose locate my-pairs.jsonl --examples 50 --proof 25
     """
 
     task: Argument
-    """Which task; `interpose tasks` lists them."""
+    """Which task; `interpose tasks` lists them. Or a file of your own pairs: .jsonl, .json or .csv."""
     model: str = "smollm2-135m-instruct"
     """A name that `interpose models` lists, a folder, or a model id of the hub."""
     method: str = "eap-ig"
@@ -29,7 +30,8 @@ class Locate:
     examples: int = 64
     """Prompt pairs to search with."""
     proof: int = 32
-    """Held-out prompt pairs to prove with; their names and templates occur in none of the others."""
+    """Held-out prompt pairs to prove with; their names and templates occur in none of the others (of a file, their
+    prompts)."""
     counterfactual: str | None = None
     """How prompts are corrupted; by default the task's first way."""
     out: Path | None = None
@@ -54,7 +56,7 @@ class Locate:
         """
         from interpose.cli._job import locate
 
-        out = self.out or Path("out") / f"{self.task}-{self.method}"
+        out = self.out or Path("out") / f"{Path(self.task).stem}-{self.method}"
         result = locate(self, out)
         if self.json:
             write_json(result.model_dump(mode="json"))

@@ -45,6 +45,7 @@ def _model(card: Card) -> Row:
         "licence": card.licence,
         "note": card.note,
         "origin": card.origin,
+        **({"task": card.task} if card.task else {}),
     }
     doc = f"{card.what}\n\nLoad it with `interpose.load({card.name!r})`."
     return Row(card.name, summary, facts, doc, kind="model")
@@ -75,4 +76,7 @@ def _assigns_family(node: ast.Assign) -> bool:
 
 
 def _amount(number: int) -> str:
-    return f"{number / 1e9:.1f} billion" if number >= 1e9 else f"{number / 1e6:.0f} million"
+    for size, word in ((1e9, "billion"), (1e6, "million")):
+        if number >= size:
+            return f"{number / size:.{1 if size == 1e9 else 0}f} {word}"
+    return f"{number:,}"

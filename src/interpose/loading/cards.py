@@ -1,13 +1,19 @@
 """The cards of the models that interpose knows by a short name: `zoo/NAME/card.toml`. Reading them needs no torch."""
 
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from interpose.errors import LoadError
+from interpose.loading.card_fields import filled
+
+CARD = "card.toml"
+MOST_BYTES = 8 * 2**20
+"""How large the weights of one model of the zoo may be."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,87 @@ class Wheel:
 
 
 @dataclass(frozen=True)
+class Weights:
+    """A file of weights that lies beside the card.
+
+    Attributes:
+        sha256: its hash.
+        bytes: its size.
+        file: its name.
+    """
+
+    sha256: str
+    bytes: int
+    file: str = "weights.safetensors"
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """How text becomes tokens: by a list of words, split at white space, or by a tokenizer file beside the card.
+
+    Attributes:
+        words: the words in the order of their ids; among them `<unk>`, and `<pad>` where prompts may be padded.
+        first: a word that is put in front of every prompt, or empty.
+        file: a `tokenizer.json`, in place of `words`.
+    """
+
+    words: tuple[str, ...] = ()
+    first: str = ""
+    file: str = ""
+
+
+@dataclass(frozen=True)
+class Made:
+    """How a model was made; `interpose zoo train NAME` makes it again.
+
+    Attributes:
+        data: what it was trained on, or what its weights were computed from.
+        seed: of its first weights and of the order of its data.
+        steps: how many steps of an optimiser it took; 0 where the weights were computed.
+        cost: what that took, and on what machine.
+    """
+
+    data: str
+    seed: int
+    steps: int
+    cost: str
+
+
+@dataclass(frozen=True)
+class Score:
+    """One measured number.
+
+    Attributes:
+        value: what was measured.
+        low: lower bound, 95 %.
+        high: upper bound, 95 %.
+        n: over how many examples.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def agrees(self, other: "Score") -> bool:
+        """Whether two measurements may be of the same thing: their intervals meet."""
+        return self.low <= other.high and other.low <= self.high
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is known of how a model does its task.
+
+    Attributes:
+        edges: the edges of its circuit, as `interpose.mediators.Edges` names them, keys and values not grouped.
+        proof: why it is known.
+    """
+
+    edges: tuple[str, ...]
+    proof: str
+
+
+@dataclass(frozen=True)
 class Card:
     """What is known of a model before it is loaded.
 
@@ -43,7 +130,15 @@ class Card:
         licence: SPDX name of the weights' licence.
         origin: address of the model it comes from.
         note: what a reader of a result must know about these weights.
-        wheel: where the weights are.
+        wheel: where the weights are, if they are in a wheel.
+        weights: where the weights are, if they lie beside the card.
+        config: the settings with which `interpose.build` makes the network for `weights`.
+        tokenizer: how text becomes tokens, for `weights`.
+        task: name of the task that the model was made for, or empty.
+        made: how it was made, if interpose made it.
+        scores: what was measured of it, by name.
+        truth: what is known of how it works, if anything.
+        folder: where the card lies.
     """
 
     name: str
@@ -53,12 +148,31 @@ class Card:
     licence: str
     origin: str
     note: str
-    wheel: Wheel
+    wheel: Wheel | None = None
+    weights: Weights | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    tokenizer: Vocabulary | None = None
+    task: str = ""
+    made: Made | None = None
+    scores: Mapping[str, Score] = field(default_factory=dict)
+    truth: Truth | None = None
+    folder: Path = Path()
+
+    @property
+    def in_wheel(self) -> Wheel:
+        """The wheel that holds the weights.
+
+        Raises:
+            LoadError: they are not in a wheel.
+        """
+        if self.wheel is None:
+            raise LoadError(f"The weights of {self.name} lie beside its card, in {self.folder}, not in a wheel.")
+        return self.wheel
 
     @property
     def disk_bytes(self) -> int:
         """Room needed while the weights are made: pip's two copies of the wheel, the GGUF file, float32 weights."""
-        return 2 * self.wheel.bytes + self.wheel.file_bytes + 4 * self.parameters
+        return 2 * self.in_wheel.bytes + self.in_wheel.file_bytes + 4 * self.parameters
 
 
 def read(path: Path) -> Card:
@@ -75,14 +189,30 @@ def read(path: Path) -> Card:
     """
     try:
         fields: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-        return Card(**{**fields, "wheel": Wheel(**fields["wheel"])})
-    except (OSError, tomllib.TOMLDecodeError, TypeError, KeyError) as error:
-        raise LoadError(f"{path} is not a model card: {error}.") from error
+        card = filled(Card, {**fields, "folder": path.parent})
+        _check(card)
+    except (OSError, tomllib.TOMLDecodeError, ValueError) as error:
+        raise LoadError(f"{path} is not a model card: {str(error).rstrip('.')}.") from error
+    return card
+
+
+def _check(card: Card) -> None:
+    if (card.wheel is None) == (card.weights is None):
+        found = "both" if card.wheel else "neither"
+        raise ValueError(f"it needs one of the tables [wheel] and [weights], and has {found}")
+    if card.weights is None:
+        return
+    if card.tokenizer is None or bool(card.tokenizer.words) == bool(card.tokenizer.file):
+        raise ValueError("beside [weights] it needs [tokenizer] with one of words = [...] and file = '...'")
+    if card.tokenizer.words and "<unk>" not in card.tokenizer.words:
+        raise ValueError("[tokenizer] words lack '<unk>', which every word that is not in the list becomes")
+    if not card.config:
+        raise ValueError("beside [weights] it needs [config], the settings of the network")
 
 
 @cache
 def cards() -> dict[str, Card]:
     """Every card of the zoo by its name, in alphabetical order."""
     zoo = Path(str(files("interpose.zoo")))
-    found = [read(path) for path in sorted(zoo.glob("*/card.toml"))]
+    found = [read(path) for path in sorted(zoo.glob(f"*/{CARD}"))]
     return {card.name: card for card in found}

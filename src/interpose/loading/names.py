@@ -15,7 +15,7 @@ import torch
 
 from interpose.errors import LoadError
 from interpose.loading.attention import adapter as attention_of
-from interpose.loading.cards import cards
+from interpose.loading.cards import CARD, Card, cards, read
 from interpose.loading.placement import Placement, placement
 from interpose.trace.info import ModelInfo
 from interpose.trace.model import Model
@@ -34,8 +34,8 @@ def load(
     """Load a trained language model: in eval mode, its parameters frozen, with its tokenizer.
 
     Args:
-        name: a short name of the zoo (`smollm2-135m-instruct`), a folder that `save_pretrained` wrote (`./folder`), or
-            a model of the Hugging Face hub (`org/name`).
+        name: a short name of the zoo (`smollm2-135m-instruct`), a folder that `save_pretrained` or `interpose zoo
+            train` wrote (`./folder`), or a model of the Hugging Face hub (`org/name`).
         adapter: a peft adapter (LoRA and its like), merged into the weights: a folder that its `save_pretrained` wrote,
             or `org/name` on the hub (needs peft).
         dtype: floating type of the weights (`"bfloat16"`, `torch.float32`); None keeps the one they are stored in.
@@ -73,20 +73,27 @@ def _find(name: str, where: Placement) -> tuple[torch.nn.Module, Any, ModelInfo]
     card = cards().get(name.removeprefix("zoo/"))
     # Each source is imported when it is needed: they import transformers.
     if card is not None:
-        from interpose.loading import wheel
-
-        network, tokenizer, weights_hash = wheel.load(card, where)
-        info = ModelInfo(card.name, "wheel", note=card.note, licence=card.licence, weights_hash=weights_hash)
-        return network, tokenizer, info
+        return _of_card(card, card.name, where)
     if _is_path(name):
         from interpose.loading import folder
 
+        own = Path(name).expanduser() / CARD
+        if own.is_file():
+            return _of_card(read(own), name, where)
         return *folder.load(Path(name).expanduser(), where), ModelInfo(name, "folder")
     if _HUB.fullmatch(name) and not name.startswith("zoo/"):
         from interpose.loading import hub
 
         return *hub.load(name, where), ModelInfo(name, "hub")
     raise LoadError(unknown(name))
+
+
+def _of_card(card: Card, name: str, where: Placement) -> tuple[torch.nn.Module, Any, ModelInfo]:
+    from interpose.loading import wheel, zoo
+
+    source = "wheel" if card.wheel is not None else "zoo"
+    network, tokenizer, weights_hash = (wheel if card.wheel is not None else zoo).load(card, where)
+    return network, tokenizer, ModelInfo(name, source, card.note, card.licence, weights_hash)
 
 
 def _quantised(network: Any) -> str:

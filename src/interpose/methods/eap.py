@@ -5,6 +5,8 @@ prompt and one backward pass score every edge.
 
     score(u -> v) = -(A_corrupt[u] - A_clean[u]) . dm/dx_v        m = logit(answer) - logit(wrong)
 
+With `ablation` what takes the place of A_corrupt[u] is zero, or the mean of A[u]; the slope stays the same.
+
 Source: Syed, Rager and Conmy 2023, https://arxiv.org/abs/2310.10348. It is the first-order term of exact activation
 patching of edges, and equals it where the model is linear; `EAPIG` averages the slope on the way to the corrupt run,
 where a saturated behaviour hides it at the clean one.
@@ -31,12 +33,16 @@ class EAP(Method):
 
     Attributes:
         batch_size: pairs in one forward pass.
+        ablation: what a cut edge would carry: what its source writes on the corrupt prompt (`counterfactual`), `zero`,
+            the source's own `mean` over all real tokens of the clean prompts, or its mean at each position, counted
+            from the last, over the prompts that are long enough (`mean-positional`).
     """
 
     batch_size: int = 16
+    ablation: str = "counterfactual"
 
     def search(self, model: Model, pairs: Pairs, mediators: Mediator) -> Float[Tensor, " units"]:
         """One score an edge; see `Method.score`."""
         if not isinstance(mediators, Edges):
             raise self.refuse(mediators, "It scores Edges(); for other units use ActivationPatching().")
-        return attribute_edges(model, pairs, mediators, [1.0], self.batch_size)
+        return attribute_edges(model, pairs, mediators, [1.0], self.batch_size, self.ablation)

@@ -16,6 +16,7 @@ from torch import Tensor
 from interpose.graph import Feed, Graph
 from interpose.mediators.edges import Edges, projected, readers, stream_at
 from interpose.models.stream import StreamGraph
+from interpose.search.ablation import written_instead
 from interpose.search.behaviour import feed_of, first_difference, logit_difference
 from interpose.search.edge_sums import EdgeSums
 from interpose.search.progress import track
@@ -29,7 +30,12 @@ Tensors = dict[str, Tensor]
 
 
 def attribute_edges(
-    model: Model, pairs: Pairs, edges: Edges, mixtures: Sequence[float], batch_size: int
+    model: Model,
+    pairs: Pairs,
+    edges: Edges,
+    mixtures: Sequence[float],
+    batch_size: int,
+    ablation: str = "counterfactual",
 ) -> Float[Tensor, " edges"]:
     """Score every edge, the derivative averaged over runs whose embedding lies between corrupt and clean.
 
@@ -39,18 +45,23 @@ def attribute_edges(
         edges: how edges are counted.
         mixtures: where derivatives are taken: 1 is the clean embedding, 0 the corrupt one.
         batch_size: pairs in one forward pass.
+        ablation: what a cut edge would carry; see `interpose.search.ablation`.
 
     Returns:
         one score an edge: how much the behaviour falls, to first order, when the edge carries the corrupt value; mean
         over pairs and mixtures.
     """
     graph, parts = edges.graph(model), list(pairs.batches(batch_size))
-    passes, sums = _Passes(model, graph, first_difference(pairs)), EdgeSums(model, graph)
+    instead = written_instead(model, graph, pairs, ablation, batch_size)
+    # Zeros and means differ from what is written everywhere, a corrupt prompt from its first other token on.
+    first = first_difference(pairs) if instead is None else -pairs.mask.shape[1]
+    passes, sums = _Passes(model, graph, first), EdgeSums(model, graph)
     total = torch.zeros(graph.n_edges, dtype=torch.float64)
     steps = ((part, mixture) for part in parts for mixture in mixtures)
     for part, mixture in track(steps, len(parts) * len(mixtures), "attributing edges"):
         slopes = passes.slopes(part, mixture)
-        total -= sums(passes.written(part, "corrupt"), passes.written(part, "clean"), slopes)
+        other = passes.written(part, "corrupt") if instead is None else instead
+        total -= sums(other, passes.written(part, "clean"), slopes)
         del slopes  # before the next pass
     return (total / (len(pairs) * len(mixtures))).to(torch.float32)
 
@@ -62,7 +73,7 @@ class _Passes:
     Args:
         model: the model.
         graph: its stream graph.
-        first: the first position where a clean and a corrupt prompt differ, counted from the last.
+        first: the first position that matters, counted from the last.
     """
 
     def __init__(self, model: Model, graph: StreamGraph, first: int) -> None:

@@ -22,10 +22,15 @@ def logit_difference(model: Model, block: Trace, pairs: Pairs) -> Any:
         block: the open block; it gains the inputs `answers` and `wrong`.
         pairs: whose answers give the shape of those inputs.
     """
-    last = model.layers[-1].output if model.table().final_norm is None else model.norm.output
-    logits = model.call.unembed(last[:, -1])
+    logits = last_logits(model)
     answers, wrong = block.input("answers", pairs.answers), block.input("wrong", pairs.wrong)
     return logits.gather(1, answers.unsqueeze(1))[:, 0] - logits.gather(1, wrong.unsqueeze(1))[:, 0]
+
+
+def last_logits(model: Model) -> Any:
+    """In a block, inside a world: the logits at the last position [batch, vocabulary]; no other is unembedded."""
+    last = model.layers[-1].output if model.table().final_norm is None else model.norm.output
+    return model.call.unembed(last[:, -1])
 
 
 def feed_of(base: Feed, pairs: Pairs, worlds: dict[str, Batch], **tensors: Any) -> Feed:

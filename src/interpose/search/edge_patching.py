@@ -1,4 +1,7 @@
-"""Circuits of edges run on a model: every edge outside the circuit carries what it carried on the corrupt prompt."""
+"""Circuits of edges run on a model: every edge outside the circuit carries what it carried on the corrupt prompt.
+
+Or, under another ablation, nothing or a mean; see `interpose.search.ablation`.
+"""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,6 +12,7 @@ from torch import Tensor
 from interpose.errors import SearchError
 from interpose.graph import Feed, Graph
 from interpose.mediators.edges import Edges, all_written, cut_edges, readers, table_of
+from interpose.search.ablation import written_instead
 from interpose.search.behaviour import feed_of, first_difference, logit_difference
 from interpose.tasks.base import Pairs
 from interpose.trace import Model
@@ -21,25 +25,41 @@ class EdgePatching:
     """Runs circuits of edges on some pairs.
 
     What the sources write on the corrupt prompts is computed once and kept on the device: sources x pairs x (positions
-    from the first difference) x width numbers. A circuit from which no edge into the first layers is missing leaves
-    those layers alone, so that the clean run serves them.
+    from the first difference) x width numbers; zeros and means are far fewer. A circuit from which no edge into the
+    first layers is missing leaves those layers alone, so that the clean run serves them.
 
     Args:
         model: the model.
         pairs: clean and corrupt prompts with answers.
         edges: how edges are counted.
         batch_size: pairs in one forward pass.
+        ablation: what a cut edge carries: `counterfactual`, `zero`, `mean` or `mean-positional`.
 
     Attributes:
         graph: the stream graph whose edges the circuits are of.
+
+    Raises:
+        SearchError: there is no such ablation.
     """
 
-    def __init__(self, model: Model, pairs: Pairs, edges: Edges | None = None, batch_size: int = 32) -> None:
-        """Run the corrupt prompts once."""
+    def __init__(
+        self,
+        model: Model,
+        pairs: Pairs,
+        edges: Edges | None = None,
+        batch_size: int = 32,
+        ablation: str = "counterfactual",
+    ) -> None:
+        """Run the corrupt prompts once, or those whose mean is taken."""
         self.model, self.graph = model, (edges or Edges()).graph(model)
         self._parts = list(pairs.batches(batch_size))
-        self._first = first_difference(pairs)
-        self._corrupt = list(self._written_on_corrupt())
+        instead = written_instead(model, self.graph, pairs, ablation, batch_size)
+        # Means and zeros differ from what is written at every position; a corrupt prompt only from some position on.
+        self._first = first_difference(pairs) if instead is None else None
+        if instead is None:
+            self._corrupt = list(self._written_on_corrupt())
+        else:
+            self._corrupt = [instead.to(model.dtype)] * len(self._parts)
         self._blocks: dict[int, tuple[Graph, Feed]] = {}
         found = list(readers(model, self.graph))
         upstream = torch.tensor([place.upstream for place in self.graph.inputs])

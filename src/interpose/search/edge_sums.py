@@ -46,12 +46,13 @@ class EdgeSums:
         # Sums of numbers of eight bits must not have eight bits themselves.
         self._dtype = torch.promote_types(model.dtype, torch.float32)
 
-    def __call__(self, corrupt: Tensors, clean: Tensors, slopes: Tensors) -> Float[Tensor, " edges"]:
+    def __call__(self, corrupt: Tensors | Tensor, clean: Tensors, slopes: Tensors) -> Float[Tensor, " edges"]:
         """Add up over some pairs, in double precision.
 
         Args:
             corrupt: what sources write on the corrupt prompts: `embed` and, for each layer, `mlp0` [pair, position,
-                width] and what its heads mix, `z0` [pair, position, head, head width].
+                width] and what its heads mix, `z0` [pair, position, head, head width]. Or what each source is taken to
+                write whatever the prompt [source, 1, position or 1, width].
             clean: the same on the clean prompts.
             slopes: the streams that are read, `stream0` and `mid0` [pair, position, width], and the slope of the
                 behaviour at what is made of them: `q0`, `k0`, `v0` [pair, position, row, head width], `in0`, `logits`.
@@ -59,12 +60,13 @@ class EdgeSums:
         Returns:
             one sum an edge.
         """
-        given = {f"corrupt.{name}": value for name, value in corrupt.items()}
-        given |= {f"clean.{name}": value for name, value in clean.items()} | {**slopes}
+        given = {f"clean.{name}": value for name, value in clean.items()} | {**slopes}
+        fixed = corrupt if isinstance(corrupt, Tensor) else None
+        given |= {} if isinstance(corrupt, Tensor) else {f"corrupt.{name}": value for name, value in corrupt.items()}
         pairs, positions = slopes["logits"].shape[:2]
         parts = list(_parts(pairs, positions, self._rows(slopes["logits"])))
-        graph, feed = self._recorded or self._record({name: value[parts[0]] for name, value in given.items()})
-        feeds = [feed.with_(None, **{name: value[part] for name, value in given.items()}) for part in parts]
+        graph, feed = self._recorded or self._record(_cut(given, fixed, parts[0]))
+        feeds = [feed.with_(None, **_cut(given, fixed, part)) for part in parts]
         total = torch.zeros(self._graph.n_edges, dtype=torch.float64)
         for run in self._model.backend.run_many([graph] * len(feeds), feeds):
             total += run["sums"].double().cpu()
@@ -80,7 +82,8 @@ class EdgeSums:
     def _record(self, given: Tensors) -> tuple[Graph, Feed]:
         with self._model.trace(run=False) as t:
             inputs = {name: t.input(name, torch.empty_like(value, device="meta")) for name, value in given.items()}
-            differences: Any = torch.cat([block.flatten(1) for block in self._differences(inputs)])
+            made = self._changes(inputs) if "fixed" in inputs else self._differences(inputs)
+            differences: Any = torch.cat([block.flatten(1) for block in made])
             sums = []
             for reader in self._readers:
                 for slope in self._slopes(reader, inputs):
@@ -103,6 +106,17 @@ class EdgeSums:
             else:
                 yield self._normed(layer, inputs[f"corrupt.z{layer}"]) - self._normed(layer, inputs[f"clean.z{layer}"])
             yield difference(f"mlp{layer}").unsqueeze(0)
+
+    def _changes(self, inputs: Mapping[str, Any]) -> Iterator[Any]:
+        """What sources are taken to write less what they write on the clean prompts [source, pair, ...]."""
+        graph, fixed = self._graph, inputs["fixed"].to(self._dtype)
+        normed = self._model.table().attn_post is not None
+        yield fixed[:1] - inputs["clean.embed"].to(self._dtype).unsqueeze(0)
+        for layer in range(graph.layers):
+            z, mlp = inputs[f"clean.z{layer}"], graph.mlp(layer)
+            heads = self._normed(layer, z) if normed else self._written(layer, z.to(self._dtype))
+            yield fixed[graph.head(layer, 0) : mlp] - heads
+            yield fixed[mlp : mlp + 1] - inputs[f"clean.mlp{layer}"].to(self._dtype).unsqueeze(0)
 
     def _written(self, layer: int, z: Any) -> Any:
         return torch.einsum("bphd,hdm->hbpm", z, self._model.projection(layer, "out").to(self._dtype))
@@ -137,6 +151,14 @@ class EdgeSums:
         copies = stream.unsqueeze(0).expand(pulled.shape[0], -1, -1, -1)
         normed = self._model.call.module(reader.norm, copies)
         return grad(torch.dot(normed.to(self._dtype).flatten(), pulled.flatten()), copies).to(self._dtype)
+
+
+def _cut(given: Tensors, fixed: Tensor | None, part: tuple[slice, slice]) -> dict[str, Tensor]:
+    """What is given, at some pairs and positions."""
+    cut = {name: value[part] for name, value in given.items()}
+    if fixed is not None:
+        cut["fixed"] = fixed if fixed.shape[2] == 1 else fixed[:, :, part[1]]
+    return cut
 
 
 def _parts(pairs: int, positions: int, rows: int) -> Iterator[tuple[slice, slice]]:

@@ -1,6 +1,7 @@
 """From text to aligned tokens: every check that keeps a counterfactual pair comparable position by position."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any, Protocol, runtime_checkable
 
@@ -17,6 +18,21 @@ class Tokenized(Protocol):
     """Anything with a tokenizer: a Model, or whatever stands in for one while pairs are made."""
 
     tokenizer: Any
+
+
+@dataclass(frozen=True)
+class Wording:
+    """How an error speaks of a row, so that it names the user's own list or the line of the user's own file.
+
+    Attributes:
+        place: what stands in front of a message about a row, such as `mine.jsonl:3: `.
+        field: what a value is called, by the name of its column and its row, such as `answers[2]`.
+        pair: what a pair is called, by its row, such as `Pair 2`.
+    """
+
+    place: Callable[[int], str] = lambda _: ""
+    field: Callable[[str, int], str] = lambda column, row: f"{column}[{row}]"
+    pair: Callable[[int], str] = lambda row: f"Pair {row}"
 
 
 def pairs(
@@ -48,17 +64,28 @@ def pairs(
     if len(set(counts.values())) > 1 or not len(clean):
         said = ", ".join(f"{name} has {count}" for name, count in counts.items())
         raise TaskError(f"clean, corrupt, answers and wrong need the same number of texts, at least one, but {said}.")
-    tokenizer = tokenizer_of(model)
-    right_ids, wrong_ids = _answers(tokenizer, "answers", answers), _answers(tokenizer, "wrong", wrong)
+    return aligned(tokenizer_of(model), columns, Wording())
+
+
+def aligned(tokenizer: Any, columns: Mapping[str, Sequence[str]], wording: Wording) -> Pairs:
+    """Pairs from four columns of text of one length: `clean`, `corrupt`, `answers` and `wrong`; see `pairs`.
+
+    Raises:
+        TaskError: as `pairs`, in this wording.
+    """
+    clean, corrupt, answers, wrong = (columns[name] for name in ("clean", "corrupt", "answers", "wrong"))
+    right_ids = _answers(tokenizer, "answers", answers, wording)
+    wrong_ids = _answers(tokenizer, "wrong", wrong, wording)
     for row, (right, other) in enumerate(zip(right_ids, wrong_ids, strict=True)):
         if right == other:
             raise TaskError(
-                f"answers[{row}] = {answers[row]!r} and wrong[{row}] = {wrong[row]!r} are the same token ({right}), so "
+                f"{wording.place(row)}{wording.field('answers', row)} = {answers[row]!r} and "
+                f"{wording.field('wrong', row)} = {wrong[row]!r} are the same token ({right}), so "
                 "their difference is always zero. Write two different tokens."
             )
     clean_ids, corrupt_ids = encode(tokenizer, clean), encode(tokenizer, corrupt)
     for row, (one, other) in enumerate(zip(clean_ids, corrupt_ids, strict=True)):
-        _check_aligned(tokenizer, row, one, other)
+        _check_aligned(tokenizer, wording.place(row) + wording.pair(row), one, other)
     clean_tokens, mask = left_padded(tokenizer, clean_ids)
     return Pairs(
         clean=tuple(clean),
@@ -138,13 +165,14 @@ def _check_texts(name: str, column: object) -> None:
             raise TaskError(f"{name}[{row}] is empty; expected a text of at least one token.")
 
 
-def _answers(tokenizer: Any, name: str, texts: Sequence[str]) -> list[int]:
+def _answers(tokenizer: Any, name: str, texts: Sequence[str], wording: Wording) -> list[int]:
     found = pieces(tokenizer, texts)
     for row, (text, ids) in enumerate(zip(texts, found, strict=True)):
+        said = f"{wording.place(row)}{wording.field(name, row)} = {text!r}"
         if len(ids) != 1:
-            raise TaskError(f"{name}[{row}] = {text!r} is {len(ids)} tokens {_advice(tokenizer, text, ids)}")
+            raise TaskError(f"{said} is {len(ids)} tokens {_advice(tokenizer, text, ids)}")
         if not is_one_token(tokenizer, ids):
-            raise TaskError(f"{name}[{row}] = {text!r} is not in this model's vocabulary. Choose an answer that is.")
+            raise TaskError(f"{said} is not in this model's vocabulary. Choose an answer that is.")
     return [ids[0] for ids in found]
 
 
@@ -159,7 +187,7 @@ def _advice(tokenizer: Any, text: str, ids: Sequence[int]) -> str:
     return f"({shown}); expected exactly one. {advice}"
 
 
-def _check_aligned(tokenizer: Any, row: int, clean: Sequence[int], corrupt: Sequence[int]) -> None:
+def _check_aligned(tokenizer: Any, pair: str, clean: Sequence[int], corrupt: Sequence[int]) -> None:
     if len(clean) == len(corrupt):
         return
     table = [("", "clean", "corrupt", "")]
@@ -169,7 +197,7 @@ def _check_aligned(tokenizer: Any, row: int, clean: Sequence[int], corrupt: Sequ
     widths = [max(len(line[column]) for line in table) for column in range(3)]
     lines = ["  ".join(cell.ljust(wide) for cell, wide in zip(line, [*widths, 0], strict=True)) for line in table]
     raise TaskError(
-        f"Pair {row} does not align: its clean prompt has {len(clean)} tokens and its corrupt prompt {len(corrupt)}.\n"
+        f"{pair} does not align: its clean prompt has {len(clean)} tokens and its corrupt prompt {len(corrupt)}.\n"
         + "\n".join("  " + line.rstrip() for line in lines)
         + "\nBoth need the same number, since they are compared position by position. Change the words at the first "
         "'<' so that both take as many tokens: a name or a number often takes one token here and several there."

@@ -69,7 +69,7 @@ class CausalModel:
                 values[name] = variable.function(*(values[parent] for parent in variable.parents))
         return values
 
-    def interchange(self, base: Mapping[str, Any], sources: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    def run_interchange(self, base: Mapping[str, Any], sources: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         """Run on `base`, with some variables taking the value they have on another input.
 
         Args:

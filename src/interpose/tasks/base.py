@@ -8,6 +8,7 @@ from inspect import getdoc
 from interpose.tasks._accuracy import Accuracy as Accuracy, Rate as Rate, measure
 from interpose.tasks._align import Tokenized as Tokenized, pairs as pairs
 from interpose.tasks._causal import CausalModel as CausalModel, Variable as Variable
+from interpose.tasks._files import read_pairs as read_pairs, write_pairs as write_pairs
 from interpose.tasks._pairs import Pairs as Pairs
 from interpose.trace.model import Model
 

@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from random import Random
+from itertools import product
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from interpose.errors import TaskError
 from interpose.tasks._align import is_one_token, pieces, tokenizer_of
+from interpose.tasks._drawing import Example, Request, called, request
 from interpose.tasks._ioi_text import NAMES, OBJECTS, PLACES, TEMPLATES
-from interpose.tasks.base import SPLITS, CausalModel, Pairs, Task, Tokenized, Variable, pairs
+from interpose.tasks._roles import Filled, fill
+from interpose.tasks.base import SPLITS, CausalModel, Pairs, Task, Tokenized, Variable
 
 _FEWEST_NAMES = 20
 _FEWEST_IN_SPLIT = 4  # two in the prompt and two to replace them
@@ -113,40 +115,42 @@ class IOI(Task):
         """Draw counterfactual pairs; see `Task.pairs`.
 
         Returns:
-            The pairs. Their `clean_inputs` and `corrupt_inputs` are inputs of `causal_model`.
+            The pairs. Their `clean_inputs` and `corrupt_inputs` are inputs of `causal_model`. Their roles are `io`,
+            `s1` and `s2`, the names of the receiver and of the giver, first and again; `s1+1`, the token after `s1`;
+            and `end`, the last token.
 
         Raises:
             TaskError: if a name is unknown, n is out of range, or the tokenizer has too few names as single tokens.
         """
-        counterfactual = counterfactual or next(iter(_COUNTERFACTUALS))
-        _check_choice("split", split, SPLITS)
-        _check_choice("counterfactual", counterfactual, tuple(_COUNTERFACTUALS))
+        asked = request(self, n, seed, split, counterfactual)
         names = _single_token_names(tokenizer_of(model), split)
-        drawn = self._draw(n, split, names, Random(f"ioi clean {seed} {split} {n}"))
-        frames, clean = [frame for frame, _ in drawn], [slots for _, slots in drawn]
         # A generator of its own for the replacements, so that every counterfactual has the same clean prompts.
-        spare = Random(f"ioi spare {seed} {split} {n}")
-        change = _COUNTERFACTUALS[counterfactual].change
-        corrupt = [change(slots, *spare.sample([name for name in names if name not in slots], 2)) for slots in clean]
-        made = pairs(
-            model,
-            clean=list(map(_text, frames, clean)),
-            corrupt=list(map(_text, frames, corrupt)),
-            answers=[f" {slots.other}" for slots in clean],
-            wrong=[f" {slots.subject}" for slots in clean],
-        )
+        spare = asked.random("spare")
+        change = _COUNTERFACTUALS[asked.counterfactual].change
+        examples = []
+        for frame, slots in self._draw(asked, names):
+            changed = change(slots, *spare.sample([name for name in names if name not in slots], 2))
+            examples.append(
+                Example(
+                    clean=_roles(frame, slots),
+                    corrupt=_fill(frame, changed).text,
+                    answer=f" {slots.other}",
+                    wrong=f" {slots.subject}",
+                    clean_inputs=_inputs(slots, slots),
+                    corrupt_inputs=_inputs(changed, slots),
+                )
+            )
+        made = asked.pairs(model, examples)
+        found = made.roles
         return replace(
             made,
-            info={
-                "task": "ioi",
-                "counterfactual": counterfactual,
-                "split": split,
-                "seed": seed,
-                "n": n,
-                "orders": self.orders,
+            roles={
+                "io": found["io_last"],
+                "s1": found["s1_last"],
+                "s1+1": found["s1_last"] + 1,
+                "s2": found["s2_last"],
+                "end": found["end"],
             },
-            clean_inputs=tuple(map(_inputs, clean, clean)),
-            corrupt_inputs=tuple(map(_inputs, corrupt, clean)),
         )
 
     def causal_model(self, bias: float = 0.0, position_weight: float = 1.0, token_weight: float = 1.0) -> CausalModel:
@@ -194,27 +198,12 @@ class IOI(Task):
             output="logit_difference",
         )
 
-    def _draw(self, n: int, split: str, names: tuple[str, ...], random: Random) -> list[tuple[_Frame, _Slots]]:
+    def _draw(self, asked: Request, names: tuple[str, ...]) -> list[tuple[_Frame, _Slots]]:
         """Distinct prompts, as many of each sentence and order as of any other, or one more."""
-        cells = [
-            (template, order)
-            for template in random.sample(TEMPLATES[split], len(TEMPLATES[split]))
-            for order in self.orders
-        ]
-        # Every prompt of a cell is a number below `each`: numbers drawn without replacement are distinct prompts.
-        each = len(PLACES) * len(OBJECTS) * len(names) * (len(names) - 1)
-        most = each * len(cells)
-        if n < 1 or n > most:
-            raise TaskError(
-                f"IOI was asked for n={n} pairs. Split {split!r} has {most} distinct prompts for this tokenizer: "
-                f"write an n from 1 to {most}."
-            )
-        drawn = []
-        for rank, (template, order) in enumerate(cells):
-            count = n // len(cells) + (rank < n % len(cells))
-            drawn += [_prompt(template, order, names, number) for number in random.sample(range(each), count)]
-        random.shuffle(drawn)
-        return drawn
+        random, templates = asked.random("clean"), TEMPLATES[asked.split]
+        cells = list(product(random.sample(templates, len(templates)), self.orders))
+        drawn = asked.draw(cells, len(PLACES) * len(OBJECTS) * len(names) * (len(names) - 1), random)
+        return [_prompt(template, order, names, number) for (template, order), number in drawn]
 
 
 def _prompt(template: str, order: str, names: tuple[str, ...], number: int) -> tuple[_Frame, _Slots]:
@@ -227,18 +216,20 @@ def _prompt(template: str, order: str, names: tuple[str, ...], number: int) -> t
     return _Frame(template, PLACES[place], OBJECTS[thing]), slots
 
 
-def _text(frame: _Frame, slots: _Slots) -> str:
-    return frame.template.format(place=frame.place, object=frame.thing, **slots._asdict())
+def _fill(frame: _Frame, slots: _Slots) -> Filled:
+    return fill(frame.template, place=frame.place, object=frame.thing, **slots._asdict())
+
+
+def _roles(frame: _Frame, slots: _Slots) -> Filled:
+    """The prompt with its names called by who they are, rather than by where they stand."""
+    text, words = _fill(frame, slots)
+    s1, io = ("first", "second") if slots.subject == slots.first else ("second", "first")
+    return Filled(text, {"io": words[io], "s1": words[s1], "s2": words["subject"]})
 
 
 def _inputs(slots: _Slots, clean: _Slots) -> dict[str, str]:
     """A prompt as the causal model sees it, asked about the two names of the clean prompt."""
     return {**slots._asdict(), "answer": clean.other, "wrong": clean.subject}
-
-
-def _check_choice(what: str, given: str, known: tuple[str, ...]) -> None:
-    if given not in known:
-        raise TaskError(f"IOI has no {what} {given!r}; expected one of {', '.join(known)}.")
 
 
 def _single_token_names(tokenizer: Any, split: str) -> tuple[str, ...]:
@@ -248,12 +239,11 @@ def _single_token_names(tokenizer: Any, split: str) -> tuple[str, ...]:
         single[part] = tuple(name for name, ids in zip(NAMES[part], found, strict=True) if is_one_token(tokenizer, ids))
     usable, known = sum(map(len, single.values())), sum(map(len, NAMES.values()))
     if usable < _FEWEST_NAMES or len(single[split]) < _FEWEST_IN_SPLIT:
-        called = " ".join(filter(None, [type(tokenizer).__name__, repr(getattr(tokenizer, "name_or_path", ""))]))
         raise TaskError(
-            f"IOI needs names that are one token with a leading space. The tokenizer {called} has {usable} of {known} "
-            f"such names, {len(single[split])} of them in split {split!r}; expected at least {_FEWEST_NAMES}, and at "
-            f"least {_FEWEST_IN_SPLIT} in the split. Use a model with a vocabulary of English words, or give your own "
-            "prompts to ip.pairs(...)."
+            f"IOI needs names that are one token with a leading space. The tokenizer {called(tokenizer)} has "
+            f"{usable} of {known} such names, {len(single[split])} of them in split {split!r}; expected at least "
+            f"{_FEWEST_NAMES}, and at least {_FEWEST_IN_SPLIT} in the split. Use a model with a vocabulary of English "
+            "words, or give your own prompts to ip.pairs(...)."
         )
     return single[split]
 

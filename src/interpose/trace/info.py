@@ -9,7 +9,7 @@ class ModelInfo:
 
     Attributes:
         name: what the user asked for.
-        source: `wheel`, `hub`, `folder`, `wrap` or `build`.
+        source: `wheel`, `zoo`, `hub`, `folder`, `wrap` or `build`.
         note: what a reader of its results should know, such as "4-bit, dequantised".
         licence: its licence, where known.
         weights_hash: sha256 of its weights file, or empty.

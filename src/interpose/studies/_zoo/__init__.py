@@ -1,0 +1,1 @@
+"""How the models of the zoo are made: one recipe a file, found by its name; `interpose zoo train NAME` follows one."""

@@ -1,0 +1,204 @@
+"""Weights of a stock GPT-2, written by hand, so that its circuit is known exactly.
+
+The stream is cut into named spaces. Three choices make the algebra exact up to rounding:
+
+- Words and positions are rows of a Hadamard matrix and their negatives: each sums to zero, and two of them are equal,
+  orthogonal or opposite. A head that matches codes sees a score of one, zero or minus one.
+- Two entries of the stream hold +C and -C at every position, far larger than all else. So the mean is zero, the spread
+  is that of C, and a norm whose gain is this spread is the identity, up to a share |rest|^2 / 2C^2, below 1e-6. The
+  constant is part of the position embedding, which is no edge, and the gain is zero where it stands.
+- What is added to the stream sums to zero in each space.
+
+Heads and MLPs that do not belong to the circuit are there too, with random weights: they read what they like and write
+to the space `junk`, which no part of the circuit and not the unembedding reads, or they write what depends on the
+position alone. So they have activations, attention and gradients, and cannot reach the answer.
+"""
+
+from collections.abc import Mapping, Sequence
+from math import sqrt
+from typing import Any, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interpose.loading import zoo
+from interpose.loading.cards import Vocabulary
+
+CODE = 32
+"""The width of a code."""
+PAD, UNKNOWN, START = "<pad>", "<unk>", "<s>"
+_CONSTANT = 4096.0
+_HEAD = 40  # width of a head: more than a code
+_JUNK = 30
+_NEURONS = 64
+
+
+def codes(n: int) -> Float[Tensor, "n width"]:
+    """At most 62 codes of length one that sum to zero; the inner product of two is 0, or -1 for i and i + 31."""
+    matrix = torch.ones(1, 1)
+    while len(matrix) < CODE:
+        matrix = torch.cat([torch.cat([matrix, matrix], 1), torch.cat([matrix, -matrix], 1)])
+    rows = matrix[1:] / sqrt(CODE)
+    return torch.cat([rows, -rows])[:n]
+
+
+def vocabulary(words: Sequence[str]) -> Vocabulary:
+    """The tokenizer of a hand-written model: its words behind three special ones; each prompt begins with `<s>`."""
+    return Vocabulary(words=(PAD, UNKNOWN, START, *words), first=START)
+
+
+def config(spaces: Sequence[str], layers: int, words: int, activation: str = "gelu_new") -> dict[str, Any]:
+    """The settings of the network that `Hand` writes to.
+
+    Args:
+        spaces: names of the spaces of the stream that are as wide as a code, `position` and `junk` not among them.
+        layers: how many.
+        words: how many, without the special ones.
+        activation: of the MLPs.
+    """
+    width = CODE * (len(spaces) + 1) + _JUNK + 2
+    width += -width % _HEAD
+    special = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 0, "tie_word_embeddings": False}
+    return {
+        "layers": layers,
+        "heads": width // _HEAD,
+        "width": width,
+        "neurons": _NEURONS,
+        "positions": CODE - 1,
+        "vocab": words + 3,
+        "activation_function": activation,
+        **special,
+    }
+
+
+@final
+class Hand:
+    """A network whose weights are all zero but for norms and positions, and what writes weights into it.
+
+    Args:
+        settings: what `config` gave.
+        spaces: the spaces that it was given.
+        seed: of the random weights.
+
+    Attributes:
+        network: the stock network.
+        width: of the stream.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], spaces: Sequence[str], seed: int) -> None:
+        """Write norms that are the identity, and the codes of the positions."""
+        self.network: Any = zoo.fresh("gpt2", settings)
+        self.width: int = settings["width"]
+        self._random = torch.Generator().manual_seed(seed)
+        self._spaces = {name: slice(i * CODE, (i + 1) * CODE) for i, name in enumerate([*spaces, "position"])}
+        start = CODE * len(self._spaces)
+        self._spaces["junk"] = slice(start, self.width - 2)
+        self.network.requires_grad_(False)
+        for weight in self.network.parameters():
+            weight.zero_()
+        body = self.network.transformer
+        spread = _CONSTANT * sqrt(2 / self.width)
+        for norm in [body.ln_f, *(norm for layer in body.h for norm in (layer.ln_1, layer.ln_2))]:
+            norm.weight[:-2] = spread
+        body.wpe.weight[:, -2:] = torch.tensor([_CONSTANT, -_CONSTANT])
+        body.wpe.weight[:, self._spaces["position"]] = codes(settings["positions"])
+
+    def embed(self, space: str, table: Float[Tensor, "words wide"]) -> None:
+        """What each word, the special ones left out, writes to the first entries of a space."""
+        self.network.transformer.wte.weight[3:, self._at(space, table.shape[1])] = table
+
+    def unembed(self, space: str, table: Float[Tensor, "words wide"]) -> None:
+        """What the logit of each word, the special ones left out, reads from the first entries of a space."""
+        self.network.lm_head.weight[3:, self._at(space, table.shape[1])] = table
+
+    def reads(self, **maps: Float[Tensor, "space wide"]) -> Float[Tensor, "width head"]:
+        """A projection of the stream to a head, by the spaces it reads."""
+        made = torch.zeros(self.width, _HEAD)
+        for space, matrix in maps.items():
+            made[self._at(space, len(matrix)), : matrix.shape[1]] = matrix
+        return made
+
+    def writes(self, **maps: Float[Tensor, "wide space"]) -> Float[Tensor, "head width"]:
+        """A projection of a head to the stream, by the spaces it writes to."""
+        made = torch.zeros(_HEAD, self.width)
+        for space, matrix in maps.items():
+            made[: len(matrix), self._at(space, matrix.shape[1])] = matrix
+        return made
+
+    def head(
+        self,
+        layer: int,
+        head: int,
+        match: tuple[Float[Tensor, "width head"], Float[Tensor, "width head"]],
+        move: tuple[Float[Tensor, "width head"], Float[Tensor, "head width"]],
+        constant: tuple[Float[Tensor, " head"], Float[Tensor, " head"]] | None = None,
+    ) -> None:
+        """Write a head.
+
+        Args:
+            layer: which layer.
+            head: which of its heads.
+            match: what is read for the query and for the key; their product is the score, whatever a head's width.
+            move: what is read for the value, and how it is written.
+            constant: what is added to every query and to every key.
+        """
+        block, at = self.network.transformer.h[layer].attn, slice(head * _HEAD, (head + 1) * _HEAD)
+        query, key, value = (slice(at.start + i * self.width, at.stop + i * self.width) for i in range(3))
+        block.c_attn.weight[:, query] = match[0] * sqrt(_HEAD)
+        block.c_attn.weight[:, key] = match[1]
+        block.c_attn.weight[:, value] = move[0]
+        block.c_proj.weight[at] = move[1]
+        if constant is not None:
+            block.c_attn.bias[query] = constant[0] * sqrt(_HEAD)
+            block.c_attn.bias[key] = constant[1]
+
+    def idle_head(self, layer: int, head: int, reads: Sequence[str]) -> None:
+        """A head with random weights that reads some spaces and writes to `junk`."""
+        match = self._any(reads, 4.0), self._any(reads, 1.0)
+        self.head(layer, head, match, (self._any(reads, 1.0), self._junk(_HEAD)))
+
+    def position_head(self, layer: int, head: int, space: str, size: float) -> None:
+        """A head that attends and writes by position alone: the same on every prompt of a length.
+
+        Args:
+            layer: which layer.
+            head: which of its heads.
+            space: where it writes to; it may be read by the circuit, which it tells nothing.
+            size: of what it writes.
+        """
+        match = self._any(["position"], 3.0), self._any(["position"], 1.0)
+        out = self._normal(_HEAD, CODE) * size / sqrt(_HEAD)
+        out -= out.mean(1, keepdim=True)
+        self.head(layer, head, match, (self._any(["position"], 1.0), self.writes(**{space: out})))
+
+    def idle_mlp(self, layer: int, reads: Sequence[str]) -> None:
+        """An MLP with random weights that reads some spaces and writes to `junk`."""
+        mlp = self.network.transformer.h[layer].mlp
+        for space in reads:
+            mlp.c_fc.weight[self._at(space)] = self._read(space, _NEURONS)
+        mlp.c_fc.bias[:] = 0.5 * self._normal(1, _NEURONS)[0]
+        mlp.c_proj.weight[:] = self._junk(_NEURONS)
+
+    def _junk(self, wide: int) -> Float[Tensor, "wide width"]:
+        rows = self._at("junk")
+        made = torch.zeros(wide, self.width)
+        made[:, rows] = 0.3 * self._normal(wide, rows.stop - rows.start) / sqrt(wide)
+        made[:, rows] -= made[:, rows].mean(1, keepdim=True)
+        return made
+
+    def _any(self, spaces: Sequence[str], size: float) -> Float[Tensor, "width head"]:
+        return self.reads(**{space: size * self._read(space, _HEAD) for space in spaces})
+
+    def _read(self, space: str, wide: int) -> Float[Tensor, "space wide"]:
+        at = self._at(space)
+        matrix = self._normal(at.stop - at.start, wide)
+        # A code has length one; what lies in `junk` is longer, and is not to grow from layer to layer.
+        return matrix * 0.3 / sqrt(len(matrix)) if space == "junk" else matrix
+
+    def _at(self, space: str, wide: int | None = None) -> slice:
+        at = self._spaces[space]
+        return at if wide is None else slice(at.start, at.start + wide)
+
+    def _normal(self, *shape: int) -> Tensor:
+        return torch.randn(*shape, generator=self._random)
