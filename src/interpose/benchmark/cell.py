@@ -1,10 +1,8 @@
 """One cell of the benchmark: a model, a task and a method, run to a record."""
 
 import hashlib
-import importlib.util
 import json
 import shlex
-import sys
 import tempfile
 import traceback
 from collections.abc import Mapping
@@ -13,13 +11,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from interpose import discovery
+from interpose import discovery, tasks
+from interpose.benchmark.cutting import by_edge
 from interpose.benchmark.job import Clock, Job, Material, carry_out, draw, machine, made
 from interpose.benchmark.kept import Kept
 from interpose.benchmark.limit import Limit, TooLong
 from interpose.benchmark.record import CHANCE, Cost, Failure, Record
 from interpose.benchmark.result import Found, result_of
+from interpose.benchmark.truth import edge_auroc
 from interpose.errors import InterposeError
+from interpose.loading.cards import cards
 from interpose.methods.base import Refused, versions
 from interpose.report.result import Accuracy
 from interpose.search.progress import Watcher, watching
@@ -124,7 +125,7 @@ def run(
             if seen["accuracy"].low <= CHANCE:
                 return Outcome(Record(status="at chance", **base, **seen), None)
             found = carry_out(job, material, clock, limit, kept)
-        return Outcome(Record(status="done", **base, **seen, **_measured(found)), _bytes(found))
+        return Outcome(Record(status="done", **base, **seen, **_measured(cell, found)), _bytes(found))
     except TooLong as stopped:
         return Outcome(Record(status="too long", **base, **seen, estimated_hours=stopped.hours), None)
     except Refused as refused:
@@ -168,7 +169,7 @@ def _job(cell: Cell) -> Job:
     except TypeError as error:
         raise InterposeError(f"{method.__name__} does not take these settings: {error}.") from error
     return Job(
-        task=discovery.load("interpose.tasks", cell.task)(),
+        task=tasks.named(cell.task),
         method=chosen,
         counterfactual=cell.counterfactual,
         examples=cell.examples,
@@ -198,7 +199,7 @@ def _accuracy(material: Material) -> Accuracy:
     return Accuracy(rate=rate.value, low=low, high=high, n=rate.n)
 
 
-def _measured(found: Found) -> dict[str, Any]:
+def _measured(cell: Cell, found: Found) -> dict[str, Any]:
     points = found.evidence.circuit.signed.points
     return {
         "result": result_of(found),
@@ -206,7 +207,16 @@ def _measured(found: Found) -> dict[str, Any]:
         "cost": Cost(**found.scores.meta["cost"]),
         "seconds": sum(found.timings.values()),
         "weighted_edges": tuple(point.kept for point in points),
+        "auroc": _auroc(cell, found),
     }
+
+
+def _auroc(cell: Cell, found: Found) -> float | None:
+    """How well the scores tell the edges that the model's card knows from others; None where it knows none."""
+    card = cards().get(cell.model.removeprefix("zoo/"))
+    if card is None or card.truth is None:
+        return None
+    return edge_auroc(by_edge(found.scores, found.graph, share=False), card.truth.edges)
 
 
 def _bytes(found: Found) -> bytes:
@@ -220,13 +230,10 @@ def _that_matter() -> dict[str, str]:
 
 def _code(cell: Cell) -> str:
     """A hash of the files of method and task, which may change while the version does not."""
-    entries = [("interpose.tasks", cell.task)] + ([] if cell.source else [("interpose.methods", cell.method)])
-    digest = hashlib.sha256()
-    for package, name in entries:
-        module = discovery.find(package, name).module
-        spec = sys.modules[module].__spec__ if module in sys.modules else importlib.util.find_spec(module)
-        digest.update(Path(str(spec and spec.origin)).read_bytes())
-    return digest.hexdigest()
+    paths = [Path(cell.task) if Path(cell.task).is_file() else discovery.find("interpose.tasks", cell.task).path]
+    if cell.source is None:
+        paths.append(discovery.find("interpose.methods", cell.method).path)
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
 
 
 def _silent(*_: Any) -> None: ...

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from interpose import discovery
+from interpose import discovery, tasks
 from interpose.benchmark.cell import Cell
 from interpose.benchmark.leaderboard import as_csv, document, row
 from interpose.benchmark.matrix import Engine, Local, bench as run_matrix
@@ -72,25 +72,24 @@ def cells_of(asked: "Bench", preset: Preset) -> Iterator[Cell]:
     methods = list(_methods(asked))
     shared: dict[str, Any] = {name: getattr(asked, name) for name in ("counterfactual", "draws", "seed", "device")}
     for model, task in _questions(asked, preset):
-        check_counterfactual(asked.counterfactual, task, discovery.load("interpose.tasks", task)())
+        check_counterfactual(asked.counterfactual, task, tasks.named(task))
         for name, settings, source in methods:
             yield Cell(model, task, name, settings, source=source, **numbers, **shared)
 
 
 def _questions(asked: "Bench", preset: Preset) -> Iterator[tuple[str, str]]:
     """Every model with each of its tasks."""
-    own = {name: getattr(card, "task", "") for name, card in cards().items()}
-    own = {name: task for name, task in own.items() if task}
+    own = {name: card.task for name, card in cards().items() if card.task}
     models = asked.models or (*preset.models, *(own if preset.zoo else ())) or (DEFAULT_MODEL,)
     for model in models:
         default = preset.models.get(model, (OWN,) if preset.zoo else ())
-        tasks = asked.tasks or default
-        if not tasks:
+        wanted = asked.tasks or default
+        if not wanted:
             known = ", ".join(entry.name for entry in discovery.entries("interpose.tasks"))
             raise UsageError(f"Say which tasks: --tasks, followed by some of {known}; or --preset small.")
-        for task in tasks:
+        for task in wanted:
             if task != OWN:
-                yield model, discovery.find("interpose.tasks", task).name
+                yield model, task
             elif model in own:
                 yield model, own[model]
             else:
