@@ -8,6 +8,7 @@ import torch
 
 import interpose as ip
 from interpose.engine.counts import Counts
+from interpose.tasks.base import Pairs
 
 
 @pytest.fixture
@@ -38,6 +39,29 @@ def test_a_block_is_one_pass_a_world_and_one_a_derivative(
     looked_up_by_both = len(looked_up)
     assert looked_up_by_both == counts.forward - before[0] == 2
     assert counts.backward - before[1] == 1
+
+
+def test_edge_attribution_is_two_forward_passes_and_one_backward(
+    model: ip.Model, ids: torch.Tensor, looked_up: list[int]
+) -> None:
+    """The norms are differentiated layer by layer too, which is no pass."""
+    texts, mask = ("a", "b"), torch.ones_like(ids, dtype=torch.bool)
+    pairs = Pairs(texts, texts, ids, ids.flip(0), mask, torch.tensor([4, 5]), torch.tensor([6, 7]))
+    counts = model.backend.counts
+    before = counts.forward, counts.backward
+    ip.methods.EAP().score(model, pairs, ip.mediators.Edges())
+    assert (counts.forward - before[0], counts.backward - before[1]) == (2, 1)
+    assert len(looked_up) == 2
+
+
+def test_a_derivative_by_an_input_that_the_run_was_given_is_a_pass(model: ip.Model, ids: torch.Tensor) -> None:
+    before = model.backend.counts.backward
+    with model.trace() as t:
+        scale = t.input("scale", torch.tensor(0.5))
+        with t.world("main", ids):
+            model.layers[0].output *= scale
+            ip.grad(model.logits.sum(), scale).save("g")
+    assert model.backend.counts.backward - before == 1
 
 
 def test_runs_that_go_together_are_one_pass(

@@ -10,7 +10,8 @@ class Counts:
 
     A forward pass is one call of the stock network over a batch. Runs of a sweep that go together are one pass, however
     many they are; a pass that begins behind kept layers, or ends before the last one, is one too. A step of a
-    generation is a pass. A backward pass is one derivative through whatever was run.
+    generation is a pass. A backward pass is one derivative back through a run of the network; derivatives
+    of single modules, such as a norm that is called in a block, are none.
 
     Read the numbers before and after a job, and take the difference:
 

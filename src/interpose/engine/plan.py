@@ -45,6 +45,7 @@ class Plan:
         unread: the targets that are reads of which nothing else is wanted, so that their numbers need not be kept.
         tainted: the targets and everything that rests on one of them; only these are made with derivatives.
         derivatives: for each differentiated number, the gradients asked of it.
+        passes: the differentiated numbers whose derivative goes back through a run of the model.
         higher: gradients that another differentiated number rests on.
         needed: the nodes that count.
         where: where the graph's sites live.
@@ -65,6 +66,7 @@ class Plan:
     unread: frozenset[int]
     tainted: frozenset[int]
     derivatives: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    passes: frozenset[int] = frozenset()
     higher: frozenset[int] = frozenset()
     needed: frozenset[int] = frozenset()
     where: Where = field(default_factory=lambda: Where({}))
@@ -130,6 +132,7 @@ def compile_graph(graph: Graph, family: Table | None, dims: Dims | None) -> Plan
     higher = frozenset(i for i in gradients if i in ancestors(derivatives, depends, stop=cut))
     ends = cut | {i for i in gradients if i not in higher}
     rests, differentiated = tainted(graph, targets, ends, needed, depends)
+    passes = {i for i, asked in derivatives.items() if _through_a_run(graph, i, asked, depends, (ends, rests))}
     stepped = {index: steps for index, steps in steps_of(graph, depends).items() if index in needed}
     where = _where(graph, needed, family, dims, _kept(graph, uses, targets | set(derivatives) | set(stepped)))
     evaluators = tuple(evaluator(node) for node in graph.nodes)
@@ -150,12 +153,27 @@ def compile_graph(graph: Graph, family: Table | None, dims: Dims | None) -> Plan
         ),
         tainted=rests,
         derivatives={of: tuple(indices) for of, indices in derivatives.items()},
+        passes=frozenset(passes),
         higher=higher,
         needed=frozenset(needed),
         where=where,
         stepped=stepped,
         effects=any(isinstance(graph.nodes[index], Log | Apply) for index in needed),
     )
+
+
+def _through_a_run(
+    graph: Graph,
+    number: int,
+    asked: list[int],
+    depends: list[tuple[int, ...]],
+    ends_and_rests: tuple[frozenset[int], frozenset[int]],
+) -> bool:
+    """Whether something that a run of the model made lies between a number and what it is differentiated by."""
+    ends, rests = ends_and_rests
+    gradients = [node for i in asked if isinstance(node := graph.nodes[i], Gradient)]
+    between = ancestors([number], depends, ends | {node.wrt.index for node in gradients})
+    return any(isinstance(graph.nodes[i], Read) and i in rests for i in between)
 
 
 def _kept(graph: Graph, uses: Mapping[int, list[int]], others: AbstractSet[int]) -> dict[int, tuple[str, ...]]:

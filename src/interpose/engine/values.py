@@ -30,7 +30,7 @@ class Values:
         network: the stock network, for weights and calls of its modules.
         device: where tensors of the feed are moved to.
         copies: keep copies of what is read, since the network changes tensors in place.
-        counts: told of every derivative.
+        counts: told of every derivative through the network.
     """
 
     def __init__(
@@ -263,6 +263,8 @@ class Values:
         self._check_frozen(indices)
         if not value.requires_grad:
             raise RunError(f"{at}: the number does not depend on the value it is differentiated by.")
+        if number in self.plan.passes:
+            self._counts.one_backward()
         found = self._backward(value, indices, at)
         for index, gradient in zip(indices, found, strict=True):
             if gradient is None:
@@ -286,7 +288,6 @@ class Values:
         higher = not self.plan.higher.isdisjoint(indices)
         targets = [self._known[self._wrt(index)] for index in indices]
         kept, one = again or higher, torch.ones_like(value)  # where no world runs, no sum is differentiated
-        self._counts.one_backward()
         try:
             return torch.autograd.grad(value, targets, one, kept, create_graph=higher, allow_unused=True)
         except Exception as error:

@@ -50,16 +50,16 @@ def html(result: Result) -> str:
     Returns:
         HTML.
     """
-    script = _asset("script.js")
+    script = asset("theme.js") + asset("script.js")
     page = figures.environment().get_template("page.html")
     return page.render(
         result=result,
         words=words,
         story=story,
-        style=Markup(_asset("style.css")),
+        style=Markup(asset("style.css")),
         # Both come from this package and from nowhere else, so they may stand in the page as they are.
         script=Markup(script),
-        script_hash=_hash(script),
+        script_hash=script_hash(script),
         prompts=_prompts(result),
         areas=[
             (name, better, [getattr(result.areas[ranking], key) for ranking in ("circuit", *result.controls)])
@@ -71,11 +71,12 @@ def html(result: Result) -> str:
     )
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """A file of the templates' folder."""
     return (files("interpose.report") / "templates" / name).read_text(encoding="utf-8")
 
 
-def _hash(script: str) -> str:
+def script_hash(script: str) -> str:
     """What a content security policy calls a script."""
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
