@@ -19,7 +19,7 @@ def test_an_unknown_name_lists_what_there_is(name: str) -> None:
         ip.load(name)
     text = str(caught.value)
     assert text.startswith(f"There is no model {name!r}. Known by a short name: ")
-    assert "smollm2-135m-instruct, " in text
+    assert "smollm2-135m-instruct" in text
     assert "'org/name', for example 'openai-community/gpt2'." in text
     assert "A folder on this machine is written './" in text
 

@@ -7,6 +7,7 @@ from hypothesis import given, strategies as st
 from interpose.errors import SearchError
 from interpose.metrics.accuracy import accuracy
 from interpose.metrics.area import area
+from interpose.metrics.auroc import auroc
 from interpose.metrics.cmd import cmd
 from interpose.metrics.cpr import cpr
 from interpose.metrics.faithfulness import faithfulness
@@ -114,3 +115,33 @@ def test_overshooting_adds_to_both() -> None:
     double = torch.full((10,), 2.0, dtype=torch.float64)
     assert cpr(SIZES, double).item() == pytest.approx(2 * 0.999)
     assert cmd(SIZES, double).item() == pytest.approx(0.999)
+
+
+def test_auroc_by_hand() -> None:
+    truth = torch.tensor([True, False, True, False, False])
+    # Of the six comparisons of a true with another unit, the first true one wins three, the second one and a half.
+    assert auroc(torch.tensor([9.0, 1.0, 2.0, 2.0, 3.0]), truth).item() == pytest.approx(4.5 / 6)
+    assert auroc(torch.tensor([9.0, 1.0, 8.0, 2.0, 3.0]), truth).item() == 1
+    assert auroc(torch.tensor([0.0, 1.0, 0.0, 2.0, 3.0]), truth).item() == 0
+    assert auroc(torch.zeros(5), truth).item() == 0.5
+    assert auroc(torch.tensor([math.inf, -math.inf, 0.0, 0.0, 1.0]), truth).item() == pytest.approx(4.5 / 6)
+
+
+@given(st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=2, max_size=12))
+def test_auroc_is_the_share_of_comparisons_won(units: list[tuple[int, bool]]) -> None:
+    scores, truth = torch.tensor([float(s) for s, _ in units]), torch.tensor([t for _, t in units])
+    if not 0 < int(truth.sum()) < len(units):
+        with pytest.raises(SearchError, match="Give a truth with at least one of each"):
+            auroc(scores, truth)
+        return
+    difference = scores[truth][:, None] - scores[~truth]
+    assert auroc(scores, truth).item() == pytest.approx(
+        ((difference > 0) + 0.5 * (difference == 0)).double().mean().item()
+    )
+
+
+def test_auroc_refuses_what_has_no_rank() -> None:
+    with pytest.raises(SearchError, match="1 scores are NaN and cannot be ranked"):
+        auroc(torch.tensor([0.0, math.nan]), torch.tensor([True, False]))
+    with pytest.raises(SearchError, match="There are 3 scores and 2 truths; expected one truth for each score"):
+        auroc(torch.zeros(3), torch.tensor([True, False]))

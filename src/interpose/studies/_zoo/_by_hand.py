@@ -29,7 +29,6 @@ CODE = 32
 """The width of a code."""
 PAD, UNKNOWN, START = "<pad>", "<unk>", "<s>"
 _CONSTANT = 4096.0
-_HEAD = 40  # width of a head: more than a code
 _JUNK = 30
 _NEURONS = 64
 
@@ -48,21 +47,24 @@ def vocabulary(words: Sequence[str]) -> Vocabulary:
     return Vocabulary(words=(PAD, UNKNOWN, START, *words), first=START)
 
 
-def config(spaces: Sequence[str], layers: int, words: int, activation: str = "gelu_new") -> dict[str, Any]:
+def config(
+    spaces: Sequence[str], layers: int, words: int, head: int = 40, activation: str = "gelu_new"
+) -> dict[str, Any]:
     """The settings of the network that `Hand` writes to.
 
     Args:
         spaces: names of the spaces of the stream that are as wide as a code, `position` and `junk` not among them.
         layers: how many.
         words: how many, without the special ones.
+        head: width of a head, at least that of a code.
         activation: of the MLPs.
     """
     width = CODE * (len(spaces) + 1) + _JUNK + 2
-    width += -width % _HEAD
+    width += -width % head
     special = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 0, "tie_word_embeddings": False}
     return {
         "layers": layers,
-        "heads": width // _HEAD,
+        "heads": width // head,
         "width": width,
         "neurons": _NEURONS,
         "positions": CODE - 1,
@@ -84,12 +86,14 @@ class Hand:
     Attributes:
         network: the stock network.
         width: of the stream.
+        wide: the width of a head.
     """
 
     def __init__(self, settings: Mapping[str, Any], spaces: Sequence[str], seed: int) -> None:
         """Write norms that are the identity, and the codes of the positions."""
         self.network: Any = zoo.fresh("gpt2", settings)
         self.width: int = settings["width"]
+        self.wide: int = self.width // settings["heads"]
         self._random = torch.Generator().manual_seed(seed)
         self._spaces = {name: slice(i * CODE, (i + 1) * CODE) for i, name in enumerate([*spaces, "position"])}
         start = CODE * len(self._spaces)
@@ -105,23 +109,27 @@ class Hand:
         body.wpe.weight[:, self._spaces["position"]] = codes(settings["positions"])
 
     def embed(self, space: str, table: Float[Tensor, "words wide"]) -> None:
-        """What each word, the special ones left out, writes to the first entries of a space."""
-        self.network.transformer.wte.weight[3:, self._at(space, table.shape[1])] = table
+        """What the last words of the vocabulary, one a row, write to the first entries of a space."""
+        self.network.transformer.wte.weight[-len(table) :, self._at(space, table.shape[1])] = table
+
+    def embed_start(self, space: str, code: Float[Tensor, " wide"]) -> None:
+        """What `<s>` writes to the first entries of a space."""
+        self.network.transformer.wte.weight[2, self._at(space, len(code))] = code
 
     def unembed(self, space: str, table: Float[Tensor, "words wide"]) -> None:
-        """What the logit of each word, the special ones left out, reads from the first entries of a space."""
-        self.network.lm_head.weight[3:, self._at(space, table.shape[1])] = table
+        """What the logits of the last words of the vocabulary, one a row, read from the first entries of a space."""
+        self.network.lm_head.weight[-len(table) :, self._at(space, table.shape[1])] = table
 
     def reads(self, **maps: Float[Tensor, "space wide"]) -> Float[Tensor, "width head"]:
         """A projection of the stream to a head, by the spaces it reads."""
-        made = torch.zeros(self.width, _HEAD)
+        made = torch.zeros(self.width, self.wide)
         for space, matrix in maps.items():
             made[self._at(space, len(matrix)), : matrix.shape[1]] = matrix
         return made
 
     def writes(self, **maps: Float[Tensor, "wide space"]) -> Float[Tensor, "head width"]:
         """A projection of a head to the stream, by the spaces it writes to."""
-        made = torch.zeros(_HEAD, self.width)
+        made = torch.zeros(self.wide, self.width)
         for space, matrix in maps.items():
             made[: len(matrix), self._at(space, matrix.shape[1])] = matrix
         return made
@@ -143,20 +151,44 @@ class Hand:
             move: what is read for the value, and how it is written.
             constant: what is added to every query and to every key.
         """
-        block, at = self.network.transformer.h[layer].attn, slice(head * _HEAD, (head + 1) * _HEAD)
+        block, at = self.network.transformer.h[layer].attn, slice(head * self.wide, (head + 1) * self.wide)
         query, key, value = (slice(at.start + i * self.width, at.stop + i * self.width) for i in range(3))
-        block.c_attn.weight[:, query] = match[0] * sqrt(_HEAD)
+        block.c_attn.weight[:, query] = match[0] * sqrt(self.wide)
         block.c_attn.weight[:, key] = match[1]
         block.c_attn.weight[:, value] = move[0]
         block.c_proj.weight[at] = move[1]
         if constant is not None:
-            block.c_attn.bias[query] = constant[0] * sqrt(_HEAD)
+            block.c_attn.bias[query] = constant[0] * sqrt(self.wide)
             block.c_attn.bias[key] = constant[1]
+
+    def neuron(
+        self,
+        layer: int,
+        number: int,
+        reads: Mapping[str, Float[Tensor, " wide"]],
+        writes: Mapping[str, Float[Tensor, " wide"]],
+        bias: float,
+    ) -> None:
+        """Write one neuron.
+
+        Args:
+            layer: of which MLP.
+            number: which of its neurons; what it was is gone.
+            reads: what it is the activation of, by space.
+            writes: what it adds to the stream, by space.
+            bias: what is added to what it reads.
+        """
+        mlp = self.network.transformer.h[layer].mlp
+        mlp.c_fc.weight[:, number], mlp.c_fc.bias[number], mlp.c_proj.weight[number] = 0, bias, 0
+        for space, direction in reads.items():
+            mlp.c_fc.weight[self._at(space, len(direction)), number] = direction
+        for space, direction in writes.items():
+            mlp.c_proj.weight[number, self._at(space, len(direction))] = direction
 
     def idle_head(self, layer: int, head: int, reads: Sequence[str]) -> None:
         """A head with random weights that reads some spaces and writes to `junk`."""
         match = self._any(reads, 4.0), self._any(reads, 1.0)
-        self.head(layer, head, match, (self._any(reads, 1.0), self._junk(_HEAD)))
+        self.head(layer, head, match, (self._any(reads, 1.0), self._junk(self.wide)))
 
     def position_head(self, layer: int, head: int, space: str, size: float) -> None:
         """A head that attends and writes by position alone: the same on every prompt of a length.
@@ -168,7 +200,7 @@ class Hand:
             size: of what it writes.
         """
         match = self._any(["position"], 3.0), self._any(["position"], 1.0)
-        out = self._normal(_HEAD, CODE) * size / sqrt(_HEAD)
+        out = self._normal(self.wide, CODE) * size / sqrt(self.wide)
         out -= out.mean(1, keepdim=True)
         self.head(layer, head, match, (self._any(["position"], 1.0), self.writes(**{space: out})))
 
@@ -188,7 +220,7 @@ class Hand:
         return made
 
     def _any(self, spaces: Sequence[str], size: float) -> Float[Tensor, "width head"]:
-        return self.reads(**{space: size * self._read(space, _HEAD) for space in spaces})
+        return self.reads(**{space: size * self._read(space, self.wide) for space in spaces})
 
     def _read(self, space: str, wide: int) -> Float[Tensor, "space wide"]:
         at = self._at(space)
