@@ -52,14 +52,14 @@ def test_without_any_one_true_edge_the_behaviour_is_gone_in_every_pair(case: Cas
 
 def test_without_one_other_edge_nothing_changes(case: Case) -> None:
     model, _, pairs, edges = case
-    patching = EdgePatching(model, pairs[:4])
-    others = (~mask_of(edges, patching.graph)).nonzero()[::3, 0]
+    patching = EdgePatching(model, pairs[:3])
+    others = (~mask_of(edges, patching.graph)).nonzero()[::5, 0]
     masks = torch.ones(len(others), patching.graph.n_edges, dtype=torch.bool)
     masks[torch.arange(len(others)), others] = False
-    clean = behaviour(model, pairs[:4])["clean"]
+    clean = behaviour(model, pairs[:3])["clean"]
     for cut in patching(masks):
         torch.testing.assert_close(cut, clean, rtol=0, atol=2e-3)
-    assert len(others) > 3 * len(edges)
+    assert len(others) > 2 * len(edges)
 
 
 def test_the_idle_parts_do_something_and_the_norms_change_nothing(case: Case) -> None:
