@@ -11,8 +11,8 @@ from interpose import discovery
 from interpose.graph import Batch
 from interpose.loading.cards import cards
 from interpose.mediators.edges import Edges
-from interpose.studies._zoo import comparison_siit, ioi_siit
-from interpose.studies._zoo._siit import NONE, Aligned, Prompts, _drawn, nodes, outside, run, siit_loss
+from interpose.studies._zoo import comparison_siit, ioi_siit, last_digit_siit
+from interpose.studies._zoo._siit import NONE, Aligned, Change, Prompts, drawn, nodes, outside, run, siit_loss
 from interpose.studies._zoo._siit_measure import differences, measured
 from interpose.studies._zoo.base import Trained
 from interpose.tasks.base import Pairs
@@ -20,6 +20,7 @@ from interpose.trace import Model
 
 MADE: dict[str, tuple[Trained, Aligned]] = {
     "comparison-siit": (comparison_siit.ComparisonSIIT(), comparison_siit.aligned()),
+    "last-digit-siit": (last_digit_siit.LastDigitSIIT(), last_digit_siit.aligned()),
     "ioi-siit": (ioi_siit.IOISIIT(), ioi_siit.aligned()),
 }
 
@@ -47,10 +48,27 @@ def fresh(name: str) -> tuple[Model, Aligned, Any]:
     return ip.wrap(recipe.network(3)), aligned, aligned.draw(12, Random(4))
 
 
+def value_of(model: Model, node: int) -> Any:
+    """In a block: what a node writes."""
+    layer, head = divmod(node, model.sizes().heads + 1)
+    part = model.layers[layer]
+    return part.mlp.output if head == model.sizes().heads else part.attn.z[:, :, head]
+
+
+def set_value(model: Model, node: int, value: Any) -> None:
+    """In a block: let a node write something else."""
+    layer, head = divmod(node, model.sizes().heads + 1)
+    part = model.layers[layer]
+    if head == model.sizes().heads:
+        part.mlp.output = value
+    else:
+        part.attn.z[:, :, head] = value
+
+
 class TestTraining:
     """What a step of the training does, on first weights."""
 
-    def test_a_run_without_swaps_is_the_plain_network(self, name: str) -> None:
+    def test_a_run_without_changes_is_the_plain_network(self, name: str) -> None:
         model, _, prompts = fresh(name)
         with torch.no_grad():
             logits, _ = run(model, prompts.base)
@@ -58,59 +76,60 @@ class TestTraining:
         assert torch.equal(logits, plain)
 
     def test_each_row_takes_over_its_own_nodes(self, name: str) -> None:
-        """Against the library's blocks, one row and one node at a time."""
+        """Against the library's blocks, one row at a time: one node from the source, and one held."""
         model, _, prompts = fresh(name)
-        order = nodes(model)
-        swap = torch.zeros(12, len(order))
-        chosen = [(3 * row + 1) % len(order) for row in range(12)]
-        swap[range(12), chosen] = 1
+        order, rows = nodes(model), range(12)
+        takes, holds = torch.zeros(12, len(order)), torch.zeros(12, len(order))
+        taken, held = [row % 5 for row in rows], [5 + (3 * row + 1) % (len(order) - 5) for row in rows]
+        takes[rows, taken], holds[rows, held] = 1, 1
         with torch.no_grad():
-            _, written = run(model, prompts.source)
-            logits, _ = run(model, prompts.base, written, swap)
-        for row, node in enumerate(chosen):
-            layer, head = divmod(node, model.sizes().heads + 1)
+            (_, source), (_, own) = run(model, prompts.source), run(model, prompts.base)
+            logits, _ = run(model, prompts.base, ((takes, source), (holds, own)))
+        for row in rows:
             with model.trace() as t:
-                part = model.layers[layer]
                 with t.world("source", prompts.source):
-                    taken = part.mlp.output if head == model.sizes().heads else part.attn.z[:, :, head]
+                    from_source = value_of(model, taken[row])
+                with t.world("plain", prompts.base):
+                    kept = value_of(model, held[row])
                 with t.world("base", prompts.base):
-                    if head == model.sizes().heads:
-                        part.mlp.output = taken
-                    else:
-                        part.attn.z[:, :, head] = taken
+                    set_value(model, taken[row], from_source)
+                    set_value(model, held[row], kept)
                     expected = model.logits[row, -1].save()
             torch.testing.assert_close(logits[row], expected, rtol=1e-4, atol=1e-5)
 
     @pytest.mark.parametrize("alone", [False, True])
-    def test_what_is_taken_over(self, name: str, alone: bool) -> None:
+    def test_what_is_changed(self, name: str, alone: bool) -> None:
         model, aligned, _ = fresh(name)
         order, free = nodes(model), set(outside(model, aligned))
-        swap, variables = _drawn(model, aligned, 200, Random(8), alone)
-        for row, (taken, names) in enumerate(zip(swap, variables, strict=True)):
-            numbers = set(taken.nonzero()[:, 0].tolist())
-            carry = {order.index(aligned.places[each]) for each in names}
-            assert numbers - free == carry
-            assert bool(carry) == (row < 100)
-            assert bool(numbers & free) or row < 100
-            assert numbers >= free or not alone
-        assert {len(names) for names in variables[:100]} == set(range(1, len(aligned.places) + 1))
+        takes, holds, changes = drawn(model, aligned, 200, Random(8), alone)
+        for row, change in enumerate(changes):
+            taken, held = (set(table[row].nonzero()[:, 0].tolist()) for table in (takes, holds))
+            assert taken - free == {order.index(aligned.places[each]) for each in change.taken}
+            assert held == {order.index(aligned.places[each]) for each in change.held}
+            assert not taken & held
+            assert bool(change.taken) == (row < 100)
+            assert taken & free or row < 100
+            assert taken >= free or not alone
+        counts = range(1, len(aligned.places) + 1)
+        assert {len(change.taken) for change in changes[:100]} == set(counts)
+        assert {len(change.held) for change in changes[:100]} == set(range(len(counts)))
 
     def test_the_loss_by_hand(self, name: str) -> None:
         model, aligned, prompts = fresh(name)
         loss = siit_loss(model, aligned, prompts, Random(8))
-        swap, variables = _drawn(model, aligned, 12, Random(8), alone=False)
+        takes, holds, changes = drawn(model, aligned, 12, Random(8), alone=False)
         with torch.no_grad():
-            clean, written = run(model, prompts.source)
-            logits, _ = run(model, prompts.base, written, swap)
+            (clean, own), (_, source) = run(model, prompts.base), run(model, prompts.source)
+            logits, _ = run(model, prompts.base, ((takes, source), (holds, own)))
         expected = 0.0
-        for row in range(12):
-            own = aligned.causal.run(prompts.source_inputs[row])[aligned.causal.output]
-            expected -= float(clean[row].log_softmax(0)[aligned.token(own)]) / 12
-            fixed = {each: aligned.causal.run(prompts.source_inputs[row])[each] for each in variables[row]}
+        for row, change in enumerate(changes):
+            base, other = (aligned.causal.run(each[row]) for each in (prompts.base_inputs, prompts.source_inputs))
+            expected -= float(clean[row].log_softmax(0)[aligned.token(base[aligned.causal.output])]) / 12
+            fixed = {each: base[each] for each in change.held} | {each: other[each] for each in change.taken}
             then = aligned.causal.run(prompts.base_inputs[row], fixed)[aligned.causal.output]
             if then is not None:
                 expected -= float(logits[row].log_softmax(0)[aligned.token(then)]) / 6 * (1.0 if row < 6 else 0.4)
-        assert float(loss) == pytest.approx(expected, rel=1e-5)
+        assert float(loss.detach()) == pytest.approx(expected, rel=1e-5)
 
     def test_every_weight_learns(self, name: str) -> None:
         model, aligned, prompts = fresh(name)
@@ -125,7 +144,7 @@ class TestTraining:
             [{"first": "Adam", "second": "Betty", "subject": "Adam"}] * 2,
             [{"first": "Adam", "second": "Betty", "subject": "Betty"}, {"first": "X", "second": "Y", "subject": "X"}],
         )
-        found = aligned.exchanged(prompts, [["duplicate"], ["inhibition"]])
+        found = aligned.exchanged(prompts, [Change(("duplicate",)), Change(("inhibition",))])
         assert found.tolist() == [aligned.token("Adam"), NONE]
 
 
@@ -142,7 +161,7 @@ class TestCards:
     def test_places_carry_their_variables_and_nothing_else_does(self, name: str) -> None:
         scores = cards()[name].scores
         assert scores["accuracy"].value >= 0.99
-        assert all(score.value >= 0.95 for what, score in scores.items() if what.startswith("interchange_"))
+        assert all(score.value >= 0.95 for what, score in scores.items() if what.startswith(("interchange", "held")))
         assert scores["strict"].value > 0.99
 
     def test_the_truth_is_enough_and_every_edge_of_it_is_needed(self, name: str, model: Model, pairs: Pairs) -> None:
@@ -162,6 +181,8 @@ class TestCards:
         truth = cards()[name].truth
         assert truth is not None
         others = [edge for edge in graph.edges if edge not in truth.edges]
-        found = differences(model, pairs[:32], [list(graph.edges), [], *([e for e in graph.edges if e != o] for o in others)])
+        found = differences(
+            model, pairs[:32], [list(graph.edges), [], *([e for e in graph.edges if e != o] for o in others)]
+        )
         whole, nothing = found[:2].mean(1)
         assert float(((whole - found[2:].mean(1)) / (whole - nothing)).abs().max()) < 0.1

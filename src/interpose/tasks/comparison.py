@@ -13,9 +13,9 @@ from interpose.tasks.base import SPLITS, CausalModel, Pairs, Task, Tokenized, Va
 
 OPTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "train": tuple("apple bread cheese fish honey lemon milk rice salt tea".split()),
-        "validation": tuple("bean cake corn egg meat nut oil pear".split()),
-        "test": tuple("beer butter coffee cream fruit orange soup wine".split()),
+        "train": ("apple", "bread", "cheese", "fish", "honey", "lemon", "milk", "rice", "salt", "tea"),
+        "validation": ("bean", "cake", "corn", "egg", "meat", "nut", "oil", "pear"),
+        "test": ("beer", "butter", "coffee", "cream", "fruit", "orange", "soup", "wine"),
     }
 )
 """The options of each split: no two splits share one."""

@@ -13,9 +13,9 @@ from interpose.tasks.base import SPLITS, CausalModel, Pairs, Task, Tokenized, Va
 
 NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "train": tuple("Adam Anna Ben Carl Clara David Emma Frank George Helen".split()),
-        "validation": tuple("Henry Jack James Jane John Julia Kate Laura".split()),
-        "test": tuple("Linda Lucy Maria Mark Mary Paul Peter Susan".split()),
+        "train": ("Adam", "Anna", "Ben", "Carl", "Clara", "David", "Emma", "Frank", "George", "Helen"),
+        "validation": ("Henry", "Jack", "James", "Jane", "John", "Julia", "Kate", "Laura"),
+        "test": ("Linda", "Lucy", "Maria", "Mark", "Mary", "Paul", "Peter", "Susan"),
     }
 )
 """The names of each split: no two splits share one."""
@@ -55,7 +55,9 @@ def _both(sum_: _Sum, random: Random) -> _Sum:
 
 _COUNTERFACTUALS: Mapping[str, _Counterfactual] = MappingProxyType(
     {
-        "other_digits": _Counterfactual("both digits change, and their sum ends in another one (2 tokens differ)", _both),
+        "other_digits": _Counterfactual(
+            "both digits change, and their sum ends in another one (2 tokens differ)", _both
+        ),
         "other_left": _Counterfactual(
             "the left digit changes (1 token differs)",
             lambda sum_, random: sum_._replace(left=_another(sum_.left, random)),
@@ -80,8 +82,8 @@ class LastDigit(Task):
     - `other_digits` (the default): both digits change.
     - `other_left`, `other_right`: one of them does.
 
-    The splits `train`, `validation` and `test` share neither a name nor a pair of digits: of the hundred pairs they have
-    50, 25 and 25.
+    The splits `train`, `validation` and `test` share neither a name nor a pair of digits: of the hundred pairs
+    they have 50, 25 and 25.
     """
 
     @property

@@ -55,7 +55,7 @@ class ComparisonSIIT(Trained):
             task="comparison",
             data="prompts of the task with the words of all splits, drawn anew at each step",
             note="trained so that two heads carry the two variables of a causal graph; circuit known",
-            steps=1500,
+            steps=1200,
             truth=Truth(_EDGES, ""),
         )
 
