@@ -166,40 +166,8 @@ def test_an_edge_is_restored_between_the_prompts(make: Make, pairs: Pairs) -> No
     assert scores.values[[7, -1]].tolist() == pytest.approx(expected, abs=1e-5)
 
 
-def both_needed() -> tuple[ip.Model, Pairs]:
-    """m = 2 (a + 4 relu(x + a - 1.5)), where a = relu(x) is what the first MLP writes; x is 1 clean and 0 corrupt."""
-    sizes = {
-        "layers": 2,
-        "heads": 1,
-        "width": 2,
-        "neurons": 1,
-        "vocab": 4,
-        "positions": 4,
-        "activation_function": "relu",
-    }
-    special = {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0, "tie_word_embeddings": False}
-    network: Any = ip.build("gpt2", **sizes, **special).network
-    body = network.transformer
-    with torch.no_grad():
-        for weight in network.parameters():
-            weight.zero_()
-        body.wte.weight[0, 0] = 1.0
-        first, second = (layer.mlp for layer in body.h)
-        first.c_fc.weight[0, 0] = first.c_proj.weight[0, 1] = 1.0
-        second.c_fc.weight[:] = 1.0
-        second.c_fc.bias[:] = -1.5
-        second.c_proj.weight[0, 1] = 4.0
-        network.lm_head.weight[2:, 1] = torch.tensor([1.0, -1.0])
-    for layer in body.h:
-        layer.ln_1 = layer.ln_2 = torch.nn.Identity()
-    body.ln_f = torch.nn.Identity()
-    mask = torch.ones(1, 1, dtype=torch.bool)
-    answers = torch.tensor([2]), torch.tensor([3])
-    return ip.wrap(network), Pairs(("c",), ("d",), torch.tensor([[0]]), torch.tensor([[1]]), mask, *answers)
-
-
-def test_a_part_that_is_needed_but_not_enough_scores_less_than_under_activation_patching() -> None:
-    model, pairs = both_needed()
+def test_a_part_that_is_needed_but_not_enough_scores_less_than_under_activation_patching(two_mlps: Any) -> None:
+    model, pairs = two_mlps(1.5)
     assert ActivationPatching().score(model, pairs, MLPs())["m0"] == pytest.approx(2 * (1 + 4 * 0.5))
     assert CausalTracing().score(model, pairs, MLPs())["m0"] == pytest.approx(2 * 1)
     assert CausalTracing(share=True).score(model, pairs, MLPs())["m0"] == pytest.approx(1 / 3)
