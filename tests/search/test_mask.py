@@ -10,7 +10,7 @@ from torch import Tensor
 
 import interpose as ip
 from interpose.errors import SearchError
-from interpose.mediators import Edges, HeadInputs, Heads, Neurons, Nodes, Positions, Streams
+from interpose.mediators import Edges, HeadInputs, Heads, Neurons, Nodes, Positions, Streams, TokenRoles
 from interpose.mediators.base import Mediator, PlaceMediator, Unit
 from interpose.search import mask as module
 from interpose.search.edge_patching import EdgePatching
@@ -26,7 +26,9 @@ WHOLE: list[Mediator] = [Edges(), Nodes(), Positions(of=Nodes()), Streams()]
 """Units that are the whole model together."""
 
 
-def masked(model: ip.Model, pairs: Pairs, units: Mediator, loss: Loss = KL(), size: int = 8, mix: Mix = Mix()) -> Masked:
+def masked(
+    model: ip.Model, pairs: Pairs, units: Mediator, loss: Loss = KL(), size: int = 8, mix: Mix = Mix()
+) -> Masked:
     mixing = mixing_of(model, pairs, units, mix)
     assert mixing is not None
     return Masked(model, pairs, mixing, loss, size)
@@ -84,6 +86,36 @@ def test_heads_carry_the_mixture_that_hooks_would_give_them(mix: Mix, make: Make
     expected = hooked(patch, pairs.clean_batch())
     assert (found - expected).abs().max() <= 1e-5 * float(expected.abs().max())
     assert (found - stock(model, pairs.clean_batch())).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("of", [Streams(), Heads()], ids=repr)
+def test_units_at_token_roles_are_mixed_where_each_prompt_has_its_role(
+    of: PlaceMediator, make: Make, pairs: Pairs
+) -> None:
+    model = make("llama")
+    one, other = torch.tensor([-1, -2, -1, -1, -2]), torch.tensor([-3, -3, -2, -3, -1])
+    roles = replace(pairs, roles={"one": one, "other": other})
+    over = masked(model, roles, TokenRoles(of=of), size=2)
+    everywhere = masked(model, pairs, Positions(of=of, last=3))
+    share = torch.rand(over.mixing.count, generator=torch.Generator().manual_seed(0))
+    found = over.logits(share)
+    # The same mask pair by pair, over positions: what belongs to no role stays as it is.
+    names = list(Positions(of=of, last=3).units(model, pairs))
+    for row in range(len(pairs)):
+        by_position = torch.ones(everywhere.mixing.count)
+        for unit, value in zip(TokenRoles(of=of).units(model, roles), share, strict=True):
+            place, _, role = unit.partition("@")
+            by_position[names.index(f"{place}@{int(roles.roles[role][row])}")] = value
+        expected = masked(model, pairs[row : row + 1], Positions(of=of, last=3)).logits(by_position)
+        assert (found[row] - expected[0]).abs().max() <= 1e-5 * float(expected.abs().max().clamp(min=1))
+
+
+def test_roles_that_fall_on_one_token_cannot_both_be_masked(make: Make, even: Pairs) -> None:
+    roles = replace(
+        even, roles={"one": torch.tensor([-1, -2, -1, -1, -1]), "other": torch.tensor([-3, -3, -1, -2, -2])}
+    )
+    with pytest.raises(SearchError, match="s0@other overlaps with another unit at layers.0..output"):
+        masked(make("llama"), roles, TokenRoles())
 
 
 def test_a_mask_of_ones_and_zeros_over_edges_is_a_circuit(make: Make, pairs: Pairs) -> None:

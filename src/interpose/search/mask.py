@@ -172,6 +172,7 @@ class Masked:
             **{f"drawn.{name}": value for name, value in drawn.items()},
             **{f"given.{name}": value[rows] for name, value in self._given.items()},
             **{f"source.{name}": value for name, value in self._sources(rows).items()},
+            **{f"source.{name}": value[rows] for name, value in self.mixing.layout.items()},
         }
         if (made, len(rows)) not in self._blocks:
             self._blocks[made, len(rows)] = self._record(rows, tensors, made)

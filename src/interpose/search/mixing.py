@@ -10,6 +10,7 @@ of a site, are another class of this form.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, final
 
 import torch
@@ -24,6 +25,10 @@ from interpose.search.behaviour import first_difference
 from interpose.search.selection import prune
 from interpose.tasks.base import Pairs
 from interpose.trace import Model
+
+
+_OWNER = "owner."
+"""What stands in front of a site's name where it is said which unit each of its places belongs to."""
 
 
 @final
@@ -88,10 +93,12 @@ class Mixing(ABC):
     Attributes:
         count: how many units there are.
         axis: which axis of the corrupt values is the pairs'.
+        layout: what differs from pair to pair of where units lie, by name, one row a pair; empty where nothing does.
     """
 
     count: int
     axis: int
+    layout: Mapping[str, Tensor]
 
     @abstractmethod
     def sources(self) -> dict[str, Any]:
@@ -103,7 +110,7 @@ class Mixing(ABC):
 
         Args:
             mask: one number a unit [unit], or one a pair and unit [pair, unit].
-            sources: what `sources` kept.
+            sources: what `sources` kept, and `layout`, for the pairs of the run.
         """
 
     @abstractmethod
@@ -138,28 +145,35 @@ class PlaceMixing(Mixing):
         by_site: dict[str, list[tuple[int, Unit]]] = {site.name: [] for site in self._sites}
         for number, unit in enumerate(units):
             by_site[unit.site.name].append((number, unit))
+        self.layout: dict[str, Tensor] = {}
         for name, inside in by_site.items():
-            self._owner[name] = self._owners(inside, pairs.clean_tokens.shape[1])
+            owners = self._owners(inside, pairs)
+            if any(unit.role is not None for _, unit in inside):
+                self.layout[f"{_OWNER}{name}"] = owners
+            else:
+                self._owner[name] = owners[0]
 
-    def _owners(self, units: list[tuple[int, Unit]], positions: int) -> Int[Tensor, "..."]:
-        """The number of the unit that each place of a site belongs to, or how many units there are where none."""
+    def _owners(self, units: list[tuple[int, Unit]], pairs: Pairs) -> Int[Tensor, "pairs ..."]:
+        """The number of the unit that each place of a site belongs to, or how many units there are where none.
+
+        One row for all pairs, or, where units lie elsewhere in each, one a pair.
+        """
         dims, axes = self._model.sizes(), units[0][1].site.axes or ()
-        used = {"P": any(unit.position is not None for _, unit in units)}
+        used = {"B": any(unit.role is not None for _, unit in units), "P": not all(unit.whole for _, unit in units)}
         used["H"] = used["K"] = any(unit.head is not None for _, unit in units)
         used["F"] = any(unit.neuron is not None for _, unit in units)
-        sizes = {"P": positions, "H": dims.heads, "K": dims.kv_heads, "F": dims.neurons}
-        owners = torch.full([sizes[axis] if used.get(axis) else 1 for axis in axes[1:]], self.count)
+        sizes = {"B": len(pairs), "P": pairs.clean_tokens.shape[1]}
+        sizes |= {"H": dims.heads, "K": dims.kv_heads, "F": dims.neurons}
+        owners = torch.full([sizes[axis] if used.get(axis) else 1 for axis in axes], self.count)
         for number, unit in units:
-            place = owners[unit.index()[1:]]
-            if bool((place != self.count).any()):
+            index = tuple(part.cpu() if isinstance(part, Tensor) else part for part in unit.index(pairs))
+            if bool((owners[index] != self.count).any()):
                 raise SearchError(
                     f"{unit.name} overlaps with another unit at {unit.site}, so one mask cannot hold both. "
                     "Search over units that are apart."
                 )
-            owners[unit.index()[1:]] = number
-        if self._first is not None and used["P"]:
-            owners = owners[self._first :]
-        return owners
+            owners[index] = number
+        return owners[:, self._first :] if self._first is not None and used["P"] else owners
 
     def sources(self) -> dict[str, Any]:
         """The sites of the units."""
@@ -175,16 +189,24 @@ class PlaceMixing(Mixing):
         for site in self._sites:
             here = self._model.site(site.name)
             value = here[:, self._first :] if self._first is not None else here
-            mixed = value * self._laid(own, site.name)
+            each = sources.get(f"{_OWNER}{site.name}")
+            mixed = value * self._laid(own, site.name, each)
             if self._mix.needs_source:
-                mixed = mixed + sources[site.name] * self._laid(source, site.name)
+                mixed = mixed + sources[site.name] * self._laid(source, site.name, each)
             here[:, self._first :] = mixed
 
-    def _laid(self, share: Any, site: str) -> Any:
-        """One number a unit, laid out as the site's axes [pair or 1, ...]."""
-        owner = self._owner[site]
-        laid = share.index_select(-1, owner.flatten())
-        return laid.reshape(*share.shape[:-1], *owner.shape)
+    def _laid(self, share: Any, site: str, each: Any) -> Any:
+        """One number a unit, laid out as the site's axes [pair or 1, ...].
+
+        Args:
+            share: one number a unit [unit], or one a pair and unit [pair, unit].
+            site: the site.
+            each: which unit each place belongs to, where that differs from pair to pair [pair, ...]; else None.
+        """
+        if each is not None and len(share.shape) == 2:
+            return share.gather(-1, each.flatten(1)).reshape(each.shape)
+        owner = self._owner[site] if each is None else each
+        return share.index_select(-1, owner.flatten()).reshape(*share.shape[:-1], *owner.shape)
 
     def alive(self, mask: Float[Tensor, "*pairs units"]) -> None:  # noqa: ARG002
         """Each unit can matter."""
@@ -206,6 +228,7 @@ class EdgeMixing(Mixing):
     """
 
     axis = 1
+    layout: Mapping[str, Tensor] = MappingProxyType({})
 
     def __init__(self, model: Model, pairs: Pairs, edges: Edges, mix: Mix, pruned: bool = False) -> None:
         """Lay out the table of edges."""
