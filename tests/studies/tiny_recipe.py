@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from interpose.loading import zoo
 from interpose.loading.cards import Score, Vocabulary
@@ -49,7 +50,8 @@ class Tiny(Trained):
         def loss(step: int, random: torch.Generator) -> Tensor:
             begin = torch.randint(9, (8, 1), generator=random).to(model.device)
             tokens = 3 + (begin + torch.arange(8, device=begin.device)) % 9
-            return network(input_ids=tokens, labels=tokens).loss  # with GPT-2's dropout, which is drawn by torch itself
+            logits = network(input_ids=tokens).logits[:, :-1]  # with GPT-2's dropout, which is drawn by torch itself
+            return cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
 
         optimiser = torch.optim.AdamW(network.parameters(), lr=self.rate)
         return Training(optimiser, loss, rate=lambda step: 1 - step / steps, clip=1.0)

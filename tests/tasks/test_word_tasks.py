@@ -11,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 from interpose.errors import TaskError
 from interpose.loading import words
 from interpose.loading.cards import Vocabulary
-from interpose.tasks._words import WORDS
+from interpose.tasks._plain_words import WORDS
 from interpose.tasks.base import Pairs, Task
 from interpose.tasks.duplicate_token import ASKED, DuplicateToken
 from interpose.tasks.induction import Induction

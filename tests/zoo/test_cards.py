@@ -1,5 +1,7 @@
 """Every model of the zoo: its card, its weights and its recipe say the same."""
 
+import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import torch
 
 import interpose as ip
 from interpose import discovery
+from interpose.errors import LoadError
 from interpose.loading import cache, zoo
 from interpose.loading.card_text import text
 from interpose.loading.cards import MOST_BYTES, Card, cards, read
@@ -74,6 +77,16 @@ def test_weights_that_are_computed_are_computed_again(name: str) -> None:
     stored, _ = zoo.weights(card)
     for key, weight in network.state_dict().items():
         torch.testing.assert_close(weight, stored[key], rtol=1e-6, atol=1e-6)
+
+
+def test_what_a_card_cannot_say_is_refused() -> None:
+    card = replace(OWN["sorting-by-hand"], config={"layers": 2, "bias": None})
+    with pytest.raises(
+        LoadError, match="A card cannot say None: it holds text, numbers, true, false, lists and tables"
+    ):
+        text(card)
+    inner = {"rope": {"theta": 1e-05, "on": True}, "names": ['a "b"\n', "c"]}
+    assert tomllib.loads(text(replace(card, config=inner)))["config"] == inner
 
 
 @pytest.mark.parametrize("card", cards().values(), ids=cards().keys())

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+from interpose.errors import LoadError
 from interpose.loading.cards import Card
 
 
@@ -16,6 +17,9 @@ def text(card: Card) -> str:
 
     Returns:
         the text.
+
+    Raises:
+        LoadError: it holds something that a card cannot say.
     """
     return "\n".join(_table({key: value for key, value in _held(card).items() if key != "folder"}, "")) + "\n"
 
@@ -47,7 +51,11 @@ def _value(value: Any) -> str:
     if isinstance(value, Sequence):
         words = [_value(part) for part in value]
         return f"[{', '.join(words)}]" if len(words) <= 1 else _lines(words)
-    return repr(value)
+    if isinstance(value, int | float):
+        return repr(value)
+    raise LoadError(
+        f"A card cannot say {value!r}: it holds text, numbers, true, false, lists and tables. Leave it out."
+    )
 
 
 def _lines(words: list[str]) -> str:

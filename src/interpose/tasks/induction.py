@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 
 from interpose.errors import TaskError
-from interpose.tasks._words import WORDS, check_choice, draw, known_words
+from interpose.tasks._plain_words import WORDS, check_choice, draw, known_words
 from interpose.tasks.base import SPLITS, CausalModel, Pairs, Task, Tokenized, Variable, pairs
 
 

@@ -8,7 +8,7 @@ import torch
 from interpose.loading.cards import Score, Truth
 from interpose.studies._zoo._by_hand import CODE, Hand, codes, config, vocabulary
 from interpose.studies._zoo.base import Draft, Recipe, task_scores
-from interpose.tasks._words import WORDS
+from interpose.tasks._plain_words import WORDS
 from interpose.tasks.induction import Induction
 from interpose.trace import Model
 
