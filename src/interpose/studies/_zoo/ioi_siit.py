@@ -12,7 +12,7 @@ from interpose.loading import zoo
 from interpose.loading.cards import Score, Truth, Vocabulary
 from interpose.studies._zoo._siit import Aligned, Prompts, training
 from interpose.studies._zoo._siit_measure import kept, measured
-from interpose.studies._zoo.base import Draft, Trained, Training
+from interpose.studies._zoo.base import Draft, Trained, Training, task_scores
 from interpose.tasks._ioi_text import NAMES, OBJECTS, PLACES, TEMPLATES
 from interpose.tasks.base import CausalModel, Variable
 from interpose.tasks.ioi import IOI
@@ -43,7 +43,8 @@ _CAUSAL = CausalModel(
     output="mover",
 )
 _PLACED = {"duplicate": "a0.h1", "inhibition": "a1.h2", "mover": "a2.h0"}
-_EDGES = ()
+_EDGES: tuple[str, ...] = ()
+_PROOF = "not measured yet"
 _SAME = 0.6
 _FRAMES = 8
 
@@ -91,7 +92,7 @@ class IOISIIT(Trained):
             data="sentences of the task from all splits, with 32 of its names, drawn anew at each step",
             note="trained so that three heads carry the three variables of a causal graph; knows 32 names",
             steps=2200,
-            truth=Truth(_EDGES, ""),
+            truth=Truth(_EDGES, _PROOF),
         )
 
     def network(self, seed: int) -> torch.nn.Module:
@@ -103,9 +104,10 @@ class IOISIIT(Trained):
         return training(model, aligned(), steps, rows=48)
 
     def evaluate(self, model: Model, seed: int) -> dict[str, Score]:
-        """Accuracy, interchange and strictness, and what the edges of the truth do alone."""
+        """Accuracy, interchange and strictness, and how often the edges of the truth alone prefer the answer."""
         pairs = IOI().pairs(model, n=256, seed=seed, split="test")
-        return {**measured(model, aligned(), seed), "truth_alone": kept(model, pairs, _EDGES)}
+        alone = {"truth_alone": kept(model, pairs, _EDGES)}
+        return {**task_scores(model, IOI(), seed, n=256), **measured(model, aligned(), seed), **alone}
 
 
 def aligned() -> Aligned:

@@ -11,7 +11,7 @@ from interpose.loading import zoo
 from interpose.loading.cards import Score, Truth, Vocabulary
 from interpose.studies._zoo._siit import Aligned, Prompts, training
 from interpose.studies._zoo._siit_measure import kept, measured
-from interpose.studies._zoo.base import Draft, Trained, Training
+from interpose.studies._zoo.base import Draft, Trained, Training, task_scores
 from interpose.tasks.last_digit import NAMES, WORDS, LastDigit
 from interpose.trace import Model
 
@@ -19,7 +19,8 @@ _NAMES = tuple(name for split in NAMES.values() for name in split)
 _WORDS = ("<pad>", "<unk>", "<s>", *"0123456789", *dict.fromkeys(WORDS), *_NAMES)
 _IDS = {word: number for number, word in enumerate(_WORDS)}
 _PLACES = {"augend": "a0.h0", "addend": "a0.h3", "digit": "m0"}
-_EDGES = ()
+_EDGES: tuple[str, ...] = ()
+_PROOF = "not measured yet"
 
 
 @final
@@ -55,7 +56,7 @@ class LastDigitSIIT(Trained):
             data="prompts of the task with the names and digits of all splits, drawn anew at each step",
             note="trained so that two heads and an MLP carry the variables of a causal graph; circuit known",
             steps=1500,
-            truth=Truth(_EDGES, ""),
+            truth=Truth(_EDGES, _PROOF),
         )
 
     def network(self, seed: int) -> torch.nn.Module:
@@ -67,9 +68,10 @@ class LastDigitSIIT(Trained):
         return training(model, aligned(), steps)
 
     def evaluate(self, model: Model, seed: int) -> dict[str, Score]:
-        """Accuracy, interchange and strictness, and what the edges of the truth do alone."""
+        """Accuracy, interchange and strictness, and how often the edges of the truth alone prefer the answer."""
         pairs = LastDigit().pairs(model, n=256, seed=seed, split="test")
-        return {**measured(model, aligned(), seed), "truth_alone": kept(model, pairs, _EDGES)}
+        alone = {"truth_alone": kept(model, pairs, _EDGES)}
+        return {**task_scores(model, LastDigit(), seed, n=256), **measured(model, aligned(), seed), **alone}
 
 
 def aligned() -> Aligned:
