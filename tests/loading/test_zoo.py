@@ -163,3 +163,11 @@ def test_a_list_that_is_no_vocabulary_is_refused() -> None:
             words.tokenizer(Vocabulary(words=bad))
     with pytest.raises(LoadError, match="The word in front of every prompt, '<s>', is not in the vocabulary"):
         words.tokenizer(Vocabulary(words=("<unk>",), first="<s>"))
+
+
+def test_punctuation_is_split_off_where_the_card_says_so() -> None:
+    known = ("<unk>", "<s>", "bakery", ",", ".", "Kate", "bakery,")
+    apart = words.tokenizer(Vocabulary(known, "<s>", punctuation=True))
+    assert apart(["bakery, Kate.", " Kate"])["input_ids"] == [[1, 2, 3, 5, 4], [1, 5]]
+    together = words.tokenizer(Vocabulary(known, "<s>"))
+    assert together("bakery, Kate.")["input_ids"] == [1, 6, 0]

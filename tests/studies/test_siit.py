@@ -11,17 +11,15 @@ from interpose import discovery
 from interpose.graph import Batch
 from interpose.loading.cards import cards
 from interpose.mediators.edges import Edges
-from interpose.studies._zoo import comparison_siit, ioi_siit, last_digit_siit
+from interpose.studies._zoo import comparison_siit
 from interpose.studies._zoo._siit import NONE, Aligned, Change, Prompts, drawn, nodes, outside, run, siit_loss
-from interpose.studies._zoo._siit_measure import differences, measured
+from interpose.studies._zoo._siit_measure import differences
 from interpose.studies._zoo.base import Trained
-from interpose.tasks.base import Pairs
+from interpose.tasks.base import CausalModel, Pairs, Variable
 from interpose.trace import Model
 
 MADE: dict[str, tuple[Trained, Aligned]] = {
     "comparison-siit": (comparison_siit.ComparisonSIIT(), comparison_siit.aligned()),
-    "last-digit-siit": (last_digit_siit.LastDigitSIIT(), last_digit_siit.aligned()),
-    "ioi-siit": (ioi_siit.IOISIIT(), ioi_siit.aligned()),
 }
 
 
@@ -136,27 +134,30 @@ class TestTraining:
         siit_loss(model, aligned, prompts, Random(8)).backward()
         assert all(weight.grad is not None for weight in model.network.parameters())
 
-    def test_two_prompts_that_do_not_fit_have_no_answer(self) -> None:
-        aligned = ioi_siit.aligned()
-        prompts = Prompts(
-            Batch(),
-            Batch(),
-            [{"first": "Adam", "second": "Betty", "subject": "Adam"}] * 2,
-            [{"first": "Adam", "second": "Betty", "subject": "Betty"}, {"first": "X", "second": "Y", "subject": "X"}],
+    def test_variables_of_two_prompts_that_do_not_fit_have_no_answer(self) -> None:
+        causal = CausalModel(
+            ("name", "options"),
+            {
+                "said": Variable(("name",), lambda name: name),
+                "answer": Variable(("said", "options"), lambda said, options: said if said in options else None),
+            },
+            "answer",
         )
-        found = aligned.exchanged(prompts, [Change(("duplicate",)), Change(("inhibition",))])
-        assert found.tolist() == [aligned.token("Adam"), NONE]
+        aligned = Aligned(
+            causal, {"said": "a0.h0", "answer": "a1.h0"}, {"x": 7, "y": 8}.__getitem__, lambda n, random: base
+        )
+        base = Prompts(
+            Batch(),
+            Batch(),
+            [{"name": "x", "options": "xy"}] * 3,
+            [{"name": "y", "options": "xy"}, {"name": "z", "options": "z"}, {"name": "y", "options": "xy"}],
+        )
+        found = aligned.exchanged(base, [Change(("said",)), Change(("said",)), Change(("said",), ("answer",))])
+        assert found.tolist() == [8, NONE, 7]
 
 
 class TestCards:
     """What the cards of the finished models say."""
-
-    def test_the_scores_are_measured_again(self, name: str, model: Model) -> None:
-        found = measured(model, MADE[name][1], seed=11, n=128)
-        card = cards()[name]
-        assert found.keys() | {"truth_alone"} == card.scores.keys()
-        for what, score in found.items():
-            assert score.agrees(card.scores[what]), what
 
     def test_places_carry_their_variables_and_nothing_else_does(self, name: str) -> None:
         scores = cards()[name].scores

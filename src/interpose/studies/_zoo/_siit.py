@@ -12,8 +12,8 @@ on prompts in two versions that align token by token, a base and a source:
     loss = behaviour + interchange + 0.4 * strictness, each a cross entropy on the answer
 
 So a place carries its variable, all of it, and nothing outside the places carries anything. What a place writes is
-taken over at all positions at once. In the first steps every place outside the graph writes what it wrote on the source,
-and no behaviour is asked for: else the network finds another way first, and keeps it for long.
+taken over at all positions at once. In the first steps every place outside the graph writes what it wrote on the
+source, and no behaviour is asked for: else the network finds another way first, and keeps it for long.
 
 Source: Gupta et al. 2024 (https://arxiv.org/abs/2407.14494), with their weights of the three parts; interchange
 training is Geiger et al. 2022 (https://arxiv.org/abs/2112.00826). They change one place outside the graph at a time,
