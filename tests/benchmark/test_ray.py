@@ -1,6 +1,7 @@
 """Cells on a Ray cluster of this machine are the cells that are run here."""
 
 import builtins
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -65,18 +66,25 @@ def cluster() -> Iterator[Ray]:
 
 @pytest.fixture(scope="module")
 def cells() -> list[Cell]:
-    numbers = {"examples": 8, "proof": 8}
+    numbers = {"examples": 4, "proof": 4}
     made = [Cell("induction-by-hand", "induction", method, **numbers) for method in ("eap", "random")]
     made.append(Cell("induction-by-hand", "induction", "eap", {"stepps": 1}, **numbers))
     return [*made, Cell("./nothing", "induction", "eap", **numbers)]
 
 
-def without_cost(record: Record) -> dict[str, Any]:
-    found = record.model_dump(exclude={"created", "seconds", "cost", "machine", "failure"})
-    if found["result"]:
-        for name in ("created", "timings", "peak_memory_bytes", "machine"):
-            del found["result"][name]
-    return found
+def said(record: Record) -> dict[str, Any]:
+    """All that does not depend on how fast a machine is, without the numbers."""
+    return record.model_dump(include={"status", "key", "cell", "units", "weights_hash", "dtype", "versions"})
+
+
+def numbers(record: Record) -> list[float]:
+    """What was measured, besides time and memory."""
+    if record.result is None or record.cost is None:
+        return []
+    areas = record.result.model_dump(include={"areas"})["areas"]
+    found = [value for area in areas.values() for each in area.values() for value in each.values()]
+    found += [size.signed.mean for size in record.result.curve]
+    return [*found, *record.weighted_edges, record.auroc or -1.0, record.cost.forward, record.cost.backward]
 
 
 def test_they_give_what_cells_that_are_run_here_give(cluster: Ray, cells: list[Cell], tmp_path: Path) -> None:
@@ -86,14 +94,15 @@ def test_they_give_what_cells_that_are_run_here_give(cluster: Ray, cells: list[C
     local = bench(cells, here, Local(here.folder), None, Silent())
     assert [record.status for _, record in spread] == ["done", "done", "failed", "failed"]
     for (cell, far), (_, near) in zip(spread, local, strict=True):
-        assert without_cost(far) == pytest.approx(without_cost(near)) or without_cost(far) == without_cost(near)
-        if far.cost is not None and near.cost is not None:
-            assert (far.cost.forward, far.cost.backward) == (near.cost.forward, near.cost.backward)
+        assert said(far) == said(near)
+        assert numbers(far) == pytest.approx(numbers(near), abs=1e-5)
+        if far.status == "done":
             name = f"{there.name(cell, far.key)}.safetensors"
             far_scores, near_scores = Scores.load(there.folder / name), Scores.load(here.folder / name)
             torch.testing.assert_close(far_scores.values, near_scores.values)
+            assert far.auroc is not None
     assert watching.seen[0] == "1 of 4"  # the model that is not there is known before anything runs
-    assert sorted(watching.seen[1:]) == ["2 of 4, done", "3 of 4, failed", "4 of 4, done"] or len(watching.seen) == 4
+    assert [what.partition(", ")[0] for what in watching.seen[1:]] == ["2 of 4", "3 of 4", "4 of 4"]
     again = Silent()
     bench(cells[:2], there, cluster, None, again)
     assert again.seen == ["2 of 2"]
@@ -102,10 +111,8 @@ def test_they_give_what_cells_that_are_run_here_give(cluster: Ray, cells: list[C
 def test_a_method_of_ones_own_travels_and_a_worker_that_ends_is_a_cell_that_failed(
     cluster: Ray, cells: list[Cell], tmp_path: Path
 ) -> None:
-    import os
-
     own = [
-        Cell("induction-by-hand", "induction", "process", settings, examples=8, proof=8, source=METHOD)
+        Cell("induction-by-hand", "induction", "process", settings, examples=4, proof=4, source=METHOD)
         for settings in ({}, {"ends": True})
     ]
     store = Store(tmp_path)
