@@ -138,7 +138,7 @@ def test_the_wheel_carries_the_data_that_the_package_reads(tmp_path: Path) -> No
     data = {
         path
         for path in source.rglob("*")
-        if path.is_file() and path.suffix in {".html", ".css", ".toml", ".pyi", ".typed"}
+        if path.is_file() and path.suffix in {".html", ".css", ".toml", ".pyi", ".typed", ".safetensors"}
     }
     assert {str(path.relative_to(source)) for path in data | {source / "interpose" / "py.typed"}} <= names
     assert all(name.startswith(("interpose/", "interpose-")) for name in names)

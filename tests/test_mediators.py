@@ -13,6 +13,10 @@ import interpose as ip
 from interpose import discovery
 from interpose.errors import SiteError
 from interpose.mediators.base import Mediator, PlaceMediator, sites_of
+from interpose.mediators.edges import table_of
+from interpose.search.behaviour import behaviour
+from interpose.search.edge_patching import EdgePatching
+from interpose.search.path_patching import patch_paths
 from interpose.tasks.base import Pairs
 
 ENTRIES = discovery.entries("interpose.mediators")
@@ -178,3 +182,43 @@ def test_a_mixture_goes_from_the_corrupt_value_to_the_clean_run(name: str, model
         assert (corrupt - clean).abs().max() > 1e-4
         assert (half - clean).abs().max() > 1e-5
         assert (half - corrupt).abs().max() > 1e-5
+
+
+def weighted(name: str, model: ip.Model, weight: float) -> list[torch.Tensor]:
+    """The behaviour where nothing is changed, and then with some edges or paths between corrupt and clean."""
+    if name == "paths":
+        paths = MEDIATORS[name](receivers=("a1.h1<q>", "logits"))
+        return list(patch_paths(model, PROMPTS, paths, mixture=weight))
+    patching = EdgePatching(model, PROMPTS)
+    graph, feed = patching.block(torch.zeros(patching.graph.n_edges, dtype=torch.bool))
+    runs = []
+    for edge in (None, 3, patching.graph.n_edges - 1):
+        cut = torch.zeros(patching.graph.n_edges)
+        cut[[] if edge is None else [edge]] = 1 - weight
+        runs.append(feed.with_(None, cut=table_of(cut, patching.graph)))
+    return [run["m"] for run in model.backend.run_many([graph] * len(runs), runs)]
+
+
+@pytest.mark.parametrize("name", ["edges", "paths"])
+def test_a_mixture_on_the_way_to_a_reader_goes_from_corrupt_to_clean(name: str, model: ip.Model) -> None:
+    whole = behaviour(model, PROMPTS)["clean"]
+    assert all((found - whole).abs().max() < 1e-5 for found in weighted(name, model, 1.0))
+    _, *half = weighted(name, model, 0.5)
+    _, *corrupt = weighted(name, model, 0.0)
+    changes = [float((end - whole).abs().max()) for end in corrupt]
+    between = [float((middle - whole).abs().max()) for middle in half]
+    assert min(changes) > 1e-4
+    assert min(between) > 1e-5
+    assert all((middle - end).abs().max() > 1e-5 for middle, end in zip(half, corrupt, strict=True))
+
+
+def test_the_paths_to_the_logits_together_carry_what_the_edges_to_them_do(model: ip.Model) -> None:
+    """To one receiver a path is an edge; the corrupt ends are those of edges that are cut one by one."""
+    paths = MEDIATORS["paths"]()
+    patching = EdgePatching(model, PROMPTS)
+    units = paths.units(model)
+    masks = torch.ones(len(units), patching.graph.n_edges, dtype=torch.bool)
+    masks[range(len(units)), [patching.graph.edges.number(unit) for unit in units]] = False
+    _, *found = patch_paths(model, PROMPTS, paths)
+    for one, edge in zip(found, patching(masks), strict=True):
+        assert torch.allclose(one, edge, atol=1e-5)

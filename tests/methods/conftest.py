@@ -134,3 +134,31 @@ def one_neuron() -> Callable[[str], tuple[ip.Model, Pairs]]:
 def neuron() -> tuple[float, float, float]:
     """What the neuron reads on the clean and on the corrupt token, and what the embedding gives the logits itself."""
     return NEURON, CORRUPT_NEURON, DIRECT
+
+
+@pytest.fixture
+def two_mlps() -> Callable[[float], tuple[ip.Model, Pairs]]:
+    """m = 2 (a + 4 relu(x + a - threshold)), a = relu(x) being what the first MLP writes; x is 1 clean, 0 corrupt."""
+
+    def make(threshold: float) -> tuple[ip.Model, Pairs]:
+        sizes = {"layers": 2, "heads": 1, "width": 2, "neurons": 1, "vocab": 4, "positions": 4}
+        special = {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0, "tie_word_embeddings": False}
+        network: Any = ip.build("gpt2", **sizes, **special, activation_function="relu").network
+        body = network.transformer
+        with torch.no_grad():
+            for weight in network.parameters():
+                weight.zero_()
+            body.wte.weight[0, 0] = 1.0
+            first, second = (layer.mlp for layer in body.h)
+            first.c_fc.weight[0, 0] = first.c_proj.weight[0, 1] = 1.0
+            second.c_fc.weight[:] = 1.0
+            second.c_fc.bias[:] = -threshold
+            second.c_proj.weight[0, 1] = 4.0
+            network.lm_head.weight[2:, 1] = torch.tensor([1.0, -1.0])
+        for layer in body.h:
+            layer.ln_1 = layer.ln_2 = torch.nn.Identity()
+        body.ln_f = torch.nn.Identity()
+        mask, answers = torch.ones(1, 1, dtype=torch.bool), (torch.tensor([2]), torch.tensor([3]))
+        return ip.wrap(network), Pairs(("c",), ("d",), torch.tensor([[0]]), torch.tensor([[1]]), mask, *answers)
+
+    return make

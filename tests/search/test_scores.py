@@ -222,3 +222,17 @@ def test_a_broken_or_missing_file_is_named(tmp_path) -> None:
     save_file({"circuit": torch.zeros(46)}, circuit, metadata=header(interpose="circuit"))
     with pytest.raises(SearchError, match="is damaged: it lacks a mask, its budget, or whether it was pruned"):
         Circuit.load(circuit)
+
+
+def test_a_circuit_can_be_grown_from_the_logits() -> None:
+    from interpose.search.selection import greedy, prune
+
+    graph = StreamGraph(2, 2)
+    scores = Scores(torch.randn(graph.n_edges, generator=torch.Generator().manual_seed(0)), graph.edges)
+    grown = scores.circuit(12, greedy=True, pruned=False)
+    assert torch.equal(grown.mask, greedy(scores.values, 12, graph))
+    assert grown.meta["greedy"] is True
+    assert torch.equal(scores.circuit(12, greedy=True).mask, prune(grown.mask, graph))
+    assert "greedy" not in scores.circuit(12).meta
+    with pytest.raises(SearchError, match="Only edges have a graph"):
+        Scores(torch.zeros(2), ("a0.h0", "a0.h1")).circuit(1, greedy=True)

@@ -6,7 +6,7 @@ from hypothesis import given, strategies as st
 
 from interpose.errors import SearchError
 from interpose.models.stream import StreamGraph
-from interpose.search.selection import nodes, prune, ranking, threshold, top_n
+from interpose.search.selection import greedy, nodes, prune, ranking, threshold, top_n
 
 graphs = st.builds(StreamGraph, st.integers(1, 4), st.integers(1, 3), parallel=st.booleans()) | st.builds(
     lambda layers, kv_heads, share: StreamGraph(layers, kv_heads * share, grouped=True, kv_heads=kv_heads),
@@ -174,3 +174,70 @@ def test_nan_has_no_rank(select) -> None:
     # Elsewhere a NaN score silently counts as selected.
     with pytest.raises(SearchError, match="1 scores are NaN and cannot be .*; the first is unit 2"):
         select(torch.tensor([1.0, 0.0, float("nan")]))
+
+
+def test_greedy_grows_from_the_logits_by_hand() -> None:
+    """input->m0 is the best of all, but comes into sight only when m0 is reached; a0.h0 never is, so its edges wait."""
+    graph = StreamGraph(1, 1)
+    named = {
+        "input->a0.h0<q>": 8.0,
+        "input->a0.h0<k>": 7.0,
+        "input->a0.h0<v>": 6.0,
+        "input->m0": 9.0,
+        "a0.h0->m0": 5.0,
+        "input->logits": 0.5,
+        "a0.h0->logits": 0.4,
+        "m0->logits": 1.0,
+    }
+    values = torch.tensor([named[name] for name in graph.edges])
+    order = ["m0->logits", "input->m0", "a0.h0->m0", "input->a0.h0<q>", "input->a0.h0<k>", "input->a0.h0<v>"]
+    order += ["input->logits", "a0.h0->logits"]
+    for n in range(len(order) + 1):
+        assert names_in(greedy(values, n, graph), graph) == set(order[:n])
+    assert names_in(top_n(values, 3), graph) == {"input->m0", "input->a0.h0<q>", "input->a0.h0<k>"}
+    negative = torch.where(torch.tensor([name == "m0->logits" for name in graph.edges]), -values, values)
+    assert names_in(greedy(negative, 1, graph), graph) == {"input->logits"}
+    assert names_in(greedy(negative, 1, graph, absolute=True), graph) == {"m0->logits"}
+
+
+@given(graphs, st.integers(0, 2**32), st.booleans(), st.data())
+def test_greedy_does_what_looking_at_all_candidates_does(
+    graph: StreamGraph, seed: int, absolute: bool, data: st.DataObject
+) -> None:
+    values = torch.randint(-3, 4, (graph.n_edges,), generator=torch.Generator().manual_seed(seed)).float()
+    n = data.draw(st.integers(0, graph.n_edges))
+    size = (values.abs() if absolute else values).tolist()
+    inside, taken = {"logits"}, set[int]()
+    for _ in range(n):
+        candidates = [
+            (-size[number], number, source)
+            for number in set(range(graph.n_edges)) - taken
+            for source, row in [graph.edge(number)]
+            if row == graph.n_destinations - 1 or any(graph.nodes[node] in inside for node in graph.inputs[row].nodes)
+        ]
+        _, number, source = min(candidates)
+        taken.add(number)
+        inside.add(graph.sources[source])
+    assert set(greedy(values, n, graph, absolute=absolute).nonzero().flatten().tolist()) == taken
+
+
+def test_greedy_refuses_what_it_cannot_take() -> None:
+    graph = StreamGraph(1, 1)
+    for n in (-1, 9):
+        with pytest.raises(SearchError) as failure:
+            greedy(torch.zeros(8), n, graph)
+        assert str(failure.value) == f"Cannot take {n} of 8 edges. Write a number from 0 to 8."
+    with pytest.raises(SearchError) as failure:
+        greedy(torch.zeros(7), 2, graph)
+    assert str(failure.value) == "There are 7 scores, but this graph has 8 edges."
+    with pytest.raises(SearchError, match="cannot be ranked"):
+        greedy(torch.tensor([0.0] * 7 + [float("nan")]), 2, graph)
+
+
+def test_greedy_on_a_real_model_takes_seconds_at_most() -> None:
+    graph = StreamGraph(12, 12)
+    values = torch.randn(graph.n_edges, generator=torch.Generator().manual_seed(0))
+    started = time.process_time()
+    mask = greedy(values, graph.n_edges, graph)
+    assert bool(mask.all())
+    assert time.process_time() - started < 5

@@ -12,10 +12,10 @@ from interpose.benchmark.kept import Kept
 from interpose.benchmark.result import result_of
 from interpose.cli._progress import bars
 from interpose.cli.base import make_folder
-from interpose.errors import UsageError
+from interpose.errors import TaskError, UsageError
 from interpose.loading import load
 from interpose.report import Result, write
-from interpose.tasks.base import Pairs, Task
+from interpose.tasks.base import Accuracy, Pairs, Task
 from interpose.trace import Model
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def locate(asked: "Locate", out: Path) -> Result:
 
     Raises:
         InterposeError: a stage failed.
+        TaskError: the model does the task no better than chance.
         UsageError: a name or a number cannot be meant.
     """
     task = tasks.named(asked.task)
@@ -59,6 +60,7 @@ def locate(asked: "Locate", out: Path) -> Result:
         with clock.stage("load the model"):
             model = load(asked.model, device=asked.device)
         material = draw(job, model, clock)
+        _check_chance(asked, material.accuracy)
         kept = Kept(out, _identity(asked, model, material.search))
         found = carry_out(job, material, clock, tell, kept)
     result = result_of(found)
@@ -94,6 +96,23 @@ def check_numbers(examples: int, proof: int, batch_size: int, draws: int) -> Non
         raise UsageError(f"--batch-size is {batch_size}; write a number of pairs, 1 or more.")
     if draws < ProofSettings().draws:
         raise UsageError(f"--draws is {draws}; write {ProofSettings().draws} or more.")
+
+
+def _check_chance(asked: "Locate", accuracy: Accuracy) -> None:
+    """Refuse to explain what the model does not do, unless that is asked for."""
+    if accuracy.above_chance:
+        return
+    what = (
+        f"{asked.model} does {asked.task} no better than chance: it prefers the answer to the wrong one in "
+        f"{accuracy.prefers} of {accuracy.n} held-out pairs, where chance is 50 %."
+    )
+    if asked.at_chance == "stop":
+        raise TaskError(
+            f"{what} Expected a 95 % interval that lies above 50 %, since what a model does not do has no circuit. "
+            "Choose another task or --model; where the rate is high and the interval wide, take more pairs with "
+            "--proof; or write --at-chance go-on to search all the same."
+        )
+    print(f"warning: {what} The search goes on, as --at-chance says.", file=sys.stderr)
 
 
 def result_line(result: Result) -> str:

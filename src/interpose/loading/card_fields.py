@@ -11,6 +11,7 @@ _PLAIN: dict[Any, tuple[str, tuple[type, ...]]] = {
     str: ("text", (str,)),
     int: ("a whole number", (int,)),
     float: ("a number", (int, float)),
+    bool: ("true or false", (bool,)),
     Path: ("a path", (Path,)),
 }
 
@@ -58,7 +59,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         inner = get_args(hint)[1]
         return value if inner is Any else {key: _value(inner, held, f"{where}.{key}") for key, held in value.items()}
     words, allowed = _PLAIN[hint]
-    _need(isinstance(value, allowed) and not isinstance(value, bool), where, words, value)
+    _need(isinstance(value, allowed) and isinstance(value, bool) == (hint is bool), where, words, value)
     return float(value) if hint is float else value
 
 

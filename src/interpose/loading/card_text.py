@@ -9,7 +9,7 @@ from interpose.loading.cards import Card
 
 
 def text(card: Card) -> str:
-    """The `card.toml` of a card: plain fields first, then its tables. What is empty is left out.
+    """The `card.toml` of a card: plain fields first, then its tables. What is empty, or false, is left out.
 
     Args:
         card: the card; where it lies is not written.
@@ -24,7 +24,9 @@ def _held(value: Any) -> dict[str, Any]:
     if not is_dataclass(value):
         return dict(value)
     held = {field.name: getattr(value, field.name) for field in fields(value)}
-    return {name: part for name, part in held.items() if part is not None and part not in ((), {}, "")}
+    return {
+        name: part for name, part in held.items() if part is not None and part is not False and part not in ((), {}, "")
+    }
 
 
 def _table(held: Mapping[str, Any], name: str) -> list[str]:

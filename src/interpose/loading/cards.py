@@ -54,17 +54,20 @@ class Weights:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """How text becomes tokens: by a list of words, split at white space, or by a tokenizer file beside the card.
+    """How text becomes tokens: by a list of words, or by a tokenizer file beside the card.
 
     Attributes:
         words: the words in the order of their ids; among them `<unk>`, and `<pad>` where prompts may be padded.
         first: a word that is put in front of every prompt, or empty.
         file: a `tokenizer.json`, in place of `words`.
+        punctuation: text is split at white space and around commas, full stops and the like, each a word of its own;
+            else at white space only.
     """
 
     words: tuple[str, ...] = ()
     first: str = ""
     file: str = ""
+    punctuation: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A tokenizer from a list of words: text is split at white space, and each word is one token."""
+"""A tokenizer from a list of words: text is split into words, and each word is one token."""
 
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ def _of_words(vocabulary: Vocabulary) -> Any:
     if len(ids) < len(vocabulary.words) or any(len(word.split()) != 1 for word in ids):
         raise LoadError("A vocabulary is a list of different words without blanks; this one is not.")
     made = Tokenizer(models.WordLevel(ids, unk_token=_UNKNOWN))
-    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    made.pre_tokenizer = pre_tokenizers.Whitespace() if vocabulary.punctuation else pre_tokenizers.WhitespaceSplit()
     if vocabulary.first:
         if vocabulary.first not in ids:
             raise LoadError(f"The word in front of every prompt, {vocabulary.first!r}, is not in the vocabulary.")

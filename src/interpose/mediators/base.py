@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int
@@ -106,7 +106,13 @@ class Unit:
 
 @dataclass(frozen=True)
 class Mediator(ABC):
-    """A kind of unit; its fields are its settings."""
+    """A kind of unit; its fields are its settings.
+
+    Attributes:
+        method: the method that is made for such units, where most others cannot score them, as `PathPatching()`.
+    """
+
+    method: ClassVar[str | None] = None
 
     @abstractmethod
     def units(self, model: Model, prompts: Prompts | None = None) -> Sequence[str]:

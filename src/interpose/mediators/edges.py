@@ -7,7 +7,7 @@ here, from the stock norms and slices of the stock weights, and enter at the pro
 the corrupt run; with none it is the clean run, up to rounding.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -215,23 +215,48 @@ def _change(cut: Any, blocks: list[Any], upstream: int) -> Any:
 
 
 def _enter(model: Model, graph: StreamGraph, reader: Reader, change: Any, first: int | None) -> None:
-    """Add a change of the stream, one a row of the reader, to what the reader makes of it."""
+    """Let a reader read its stream with a change, one a row."""
+    put_reading(model, graph, reader, reading(model, graph, reader, change, first), first)
+
+
+def reading(model: Model, graph: StreamGraph, reader: Reader, change: Any, first: int | None) -> tuple[Any, ...]:
+    """In a block: what a reader makes of its stream with a change, from position `first` on.
+
+    Args:
+        model: the model.
+        graph: its stream graph.
+        reader: the reader.
+        change: of the stream, one a row of the reader, or one for all [row, batch, position, width].
+        first: the first position of the change, counted from the last (-1); None for all.
+
+    Returns:
+        queries, keys and values [batch, position, row, head width]; for another reader what its norm gives.
+    """
     stream = stream_at(model, reader)[:, first:]
     if reader.kind == "logits":
-        model.norm.output[:, first:] = model.call.norm(stream + change[0])
-        return
-    layer = model.layers[reader.layer]
+        return (model.call.norm(stream + change[0]),)
     if reader.kind == "mlp":
         changed = stream + change[0]
-        layer.mlp.input[:, first:] = changed if reader.norm is None else model.call.module(reader.norm, changed)
-        return
+        return (changed if reader.norm is None else model.call.module(reader.norm, changed),)
     if reader.norm is not None:
-        change = model.call.module(reader.norm, stream + change) - layer.attn.input[:, first:]
+        change = model.call.module(reader.norm, stream + change) - model.layers[reader.layer].attn.input[:, first:]
     added = torch.einsum("vbpm,vdm->bpvd", change, weights_of(model, reader.layer, graph))
     parts = added.split([graph.heads, graph.readers, graph.readers], 2)
-    for name, own, part in zip("qkv", projected(model, reader.layer, graph), parts, strict=True):
-        changed = own + part if first is None else torch.cat([own[:, :first], own[:, first:] + part], 1)
-        setattr(layer.attn, name, changed)
+    return tuple(
+        [own[:, first:] + part for own, part in zip(projected(model, reader.layer, graph), parts, strict=True)]
+    )
+
+
+def put_reading(model: Model, graph: StreamGraph, reader: Reader, values: Sequence[Any], first: int | None) -> None:
+    """In a block: let a reader go on with values as `reading` gives them, from position `first` on."""
+    if reader.kind == "logits":
+        model.norm.output[:, first:] = values[0]
+    elif reader.kind == "mlp":
+        model.layers[reader.layer].mlp.input[:, first:] = values[0]
+    else:
+        attn = model.layers[reader.layer].attn
+        for name, own, value in zip("qkv", projected(model, reader.layer, graph), values, strict=True):
+            setattr(attn, name, value if first is None else torch.cat([own[:, :first], value], 1))
 
 
 def table_of(values: Float[Tensor, "edges"] | Bool[Tensor, "edges"], graph: StreamGraph) -> Tensor:

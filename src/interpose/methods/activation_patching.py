@@ -5,28 +5,26 @@
 With `ablation` the unit takes another value than the corrupt one: zero, or its mean.
 
 Source: Vig et al. 2020, https://arxiv.org/abs/2004.12265; Wang et al. 2022, https://arxiv.org/abs/2211.00593. This is
-the exact effect of each unit by itself; `EAP` is its first-order guess for edges.
+the exact effect of each unit by itself; `EAP` is its first-order guess for edges. `CausalTracing` goes the other way:
+it restores one unit in the corrupt run, and so asks whether the unit is enough, not whether it is needed.
 """
 
 from dataclasses import dataclass
 from typing import final
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from interpose.mediators.base import Mediator, PlaceMediator, Unit, sites_of
 from interpose.mediators.edges import Edges
 from interpose.methods.base import Method
 from interpose.search.ablation import Held
-from interpose.search.edge_patching import EdgePatching
+from interpose.search.edge_sweep import cut_each
 from interpose.search.place_patching import patch_each
 from interpose.search.progress import track
 from interpose.tasks.base import Pairs
 from interpose.trace import Model
-
-_SWEEP = 64
-"""How many circuits are handed over at once: their masks are as long as the model has edges."""
 
 
 @final
@@ -46,7 +44,8 @@ class ActivationPatching(Method):
     def search(self, model: Model, pairs: Pairs, mediators: Mediator) -> Float[Tensor, " units"]:
         """One score a unit; see `Method.score`."""
         if isinstance(mediators, Edges):
-            return self._edges(model, pairs, mediators)
+            cut = cut_each(model, pairs, mediators, self.batch_size, self.ablation)
+            return (cut.whole - cut.without).float()
         if isinstance(mediators, PlaceMediator):
             return self._places(model, pairs, mediators.places(model, pairs))
         raise self.refuse(mediators, "It patches places (Heads(), Streams(), ...) and Edges().")
@@ -59,17 +58,3 @@ class ActivationPatching(Method):
         for unit, patched in track(runs, len(parts) * len(total), "patching units"):
             total[unit] += float(patched.double().sum())
         return ((total[0] - total[1:]) / len(pairs)).float()
-
-    def _edges(self, model: Model, pairs: Pairs, mediators: Edges) -> Float[Tensor, " units"]:
-        patching = EdgePatching(model, pairs, mediators, self.batch_size, self.ablation)
-        count = patching.graph.n_edges
-        whole = next(patching(torch.ones(1, count, dtype=torch.bool))).double().mean()
-        runs = (run for edges in torch.arange(count).split(_SWEEP) for run in patching(_all_but_one(edges, count)))
-        return torch.stack(
-            [whole - run.double().mean() for run in track(runs, count, "cutting edges", patching.batches)]
-        ).float()
-
-
-def _all_but_one(edges: Int[Tensor, " circuits"], count: int) -> Bool[Tensor, "circuits edges"]:
-    """For each edge, the circuit of all others."""
-    return torch.arange(count) != edges[:, None]

@@ -69,7 +69,14 @@ class Method(ABC):
         """One score a unit, in the order of `mediators.units`; called by `score`, beside the weights."""
 
     def refuse(self, mediators: Mediator, instead: str) -> Refused:
-        """The error for units that this method cannot score."""
+        """The error for units that this method cannot score.
+
+        Args:
+            mediators: the units.
+            instead: what it does score, and what scores others; units with a method of their own name that.
+        """
+        if mediators.method is not None:
+            instead = f"Use {mediators.method}, which is made for them."
         return Refused(f"{type(self).__name__} cannot score {mediators!r}. {instead}")
 
 

@@ -7,7 +7,7 @@ derivative by the stream that each head reads follows from the head's rows of th
 """
 
 from collections.abc import Sequence
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import torch
 from jaxtyping import Float
@@ -20,6 +20,7 @@ from interpose.search.ablation import written_instead
 from interpose.search.behaviour import feed_of, first_difference, logit_difference
 from interpose.search.edge_sums import EdgeSums
 from interpose.search.progress import track
+from interpose.search.sources import Sources
 from interpose.tasks.base import Pairs
 from interpose.trace import Model
 from interpose.trace.gradient import grad
@@ -29,41 +30,56 @@ _ENDS = {1.0: "clean", 0.0: "corrupt"}
 Tensors = dict[str, Tensor]
 
 
+class Point(NamedTuple):
+    """Where a slope is taken: the clean run, with the value at one site between its corrupt and its clean one.
+
+    The value is held there: the slope does not pass through it.
+
+    Attributes:
+        mixture: 1 for the clean value, 0 for the corrupt one.
+        site: `embed`, or `attn.output` or `mlp.output` of a layer.
+    """
+
+    mixture: float
+    site: str = "embed"
+
+
 def attribute_edges(
     model: Model,
     pairs: Pairs,
     edges: Edges,
-    mixtures: Sequence[float],
+    points: Sequence["float | Point"],
     batch_size: int,
     ablation: str = "counterfactual",
 ) -> Float[Tensor, " edges"]:
-    """Score every edge, the derivative averaged over runs whose embedding lies between corrupt and clean.
+    """Score every edge, the derivative averaged over runs that lie between corrupt and clean.
 
     Args:
         model: the model.
         pairs: clean and corrupt prompts with answers.
         edges: how edges are counted.
-        mixtures: where derivatives are taken: 1 is the clean embedding, 0 the corrupt one.
+        points: where derivatives are taken; a number says so of the embedding, 1 for the clean one, 0 for the corrupt.
         batch_size: pairs in one forward pass.
         ablation: what a cut edge would carry; see `interpose.search.ablation`.
 
     Returns:
         one score an edge: how much the behaviour falls, to first order, when the edge carries the corrupt value; mean
-        over pairs and mixtures.
+        over pairs and points.
     """
     graph, parts = edges.graph(model), list(pairs.batches(batch_size))
     instead = written_instead(model, graph, pairs, ablation, batch_size)
     # Zeros and means differ from what is written everywhere, a corrupt prompt from its first other token on.
     first = first_difference(pairs) if instead is None else -pairs.mask.shape[1]
     passes, sums = _Passes(model, graph, first), EdgeSums(model, graph)
+    taken = [point if isinstance(point, Point) else Point(point) for point in points]
     total = torch.zeros(graph.n_edges, dtype=torch.float64)
-    steps = ((part, mixture) for part in parts for mixture in mixtures)
-    for part, mixture in track(steps, len(parts) * len(mixtures), "attributing edges"):
-        slopes = passes.slopes(part, mixture)
+    steps = ((part, point) for part in parts for point in taken)
+    for part, point in track(steps, len(parts) * len(taken), "attributing edges"):
+        slopes = passes.slopes(part, point)
         other = passes.written(part, "corrupt") if instead is None else instead
         total -= sums(other, passes.written(part, "clean"), slopes)
         del slopes  # before the next pass
-    return (total / (len(pairs) * len(mixtures))).to(torch.float32)
+    return (total / (len(pairs) * len(taken))).to(torch.float32)
 
 
 @final
@@ -80,7 +96,9 @@ class _Passes:
         self._model, self._graph, self._first = model, graph, first
         self._blocks: dict[str, tuple[Graph, Feed]] = {}
         self._part: Pairs | None = None
+        self._sources = Sources(model, graph)
         self._written: dict[str, Tensors] = {}
+        self._attention: dict[str, Tensors] = {}
 
     def written(self, part: Pairs, end: str) -> Tensors:
         """What the sources write on the clean or the corrupt prompts, as `EdgeSums` takes it."""
@@ -89,21 +107,30 @@ class _Passes:
             self._written[end] = self._run("written", part, end)
         return self._written[end]
 
-    def slopes(self, part: Pairs, mixture: float) -> Tensors:
+    def slopes(self, part: Pairs, point: Point) -> Tensors:
         """The slope of the behaviour where the stream is read, as `EdgeSums` takes it."""
         self._turn_to(part)
-        end = _ENDS.get(mixture)
+        end = _ENDS.get(point.mixture) if point.site == "embed" else None
         if end is None:
-            ends = {f"{end}_embed": self.written(part, end)["embed"] for end in _ENDS.values()}
-            return self._run("between", part, "clean", **ends, weight=torch.tensor(mixture, dtype=self._model.dtype))
+            ends = {end: self._value(part, end, point.site) for end in _ENDS.values()}
+            return self._run(point.site, part, "clean", **ends, weight=torch.tensor(point.mixture))
         # The pass is that end's own, so that it also shows what the sources write there.
         found = self._run("end", part, end)
         self._written[end] = {name: found.pop(name) for name in list(found) if name.startswith(("embed", "z", "mlp"))}
         return found
 
+    def _value(self, part: Pairs, end: str, site: str) -> Tensor:
+        """What one end's run has at a site."""
+        if site.endswith("attn.output"):
+            if end not in self._attention:
+                self._attention[end] = self._run("attention", part, end)
+            return self._attention[end][site]
+        layer = site.removeprefix("layers.").removesuffix(".mlp.output")
+        return self.written(part, end)["embed" if site == "embed" else f"mlp{layer}"]
+
     def _turn_to(self, part: Pairs) -> None:
         if part is not self._part:
-            self._part, self._written = part, {}
+            self._part, self._written, self._attention = part, {}, {}
 
     def _run(self, kind: str, part: Pairs, end: str, **tensors: Tensor) -> Tensors:
         if kind not in self._blocks:
@@ -117,25 +144,20 @@ class _Passes:
         with model.trace(run=False) as t:
             inputs = {name: t.input(name, torch.empty_like(like, device="meta")) for name, like in tensors.items()}
             with t.world("prompt", part.clean_batch()):
-                if kind == "between":
-                    corrupt, clean = inputs["corrupt_embed"], inputs["clean_embed"]
-                    model.embed[:, self._first :] = corrupt + inputs["weight"] * (clean - corrupt)
+                if kind in ("end", "written"):
+                    self._sources.save(self._first)
+                elif kind == "attention":
+                    for site in [f"layers.{layer}.attn.output" for layer in range(self._graph.layers)]:
+                        model.site(site)[:, self._first :].save(site)
                 else:
-                    self._save_written()
-                if kind != "written":
+                    corrupt, clean, weight = inputs["corrupt"], inputs["clean"], inputs["weight"]
+                    model.site(kind)[:, self._first :] = corrupt + weight.to(corrupt.dtype) * (clean - corrupt)
+                if kind not in ("written", "attention"):
                     made = self._made()
                     number = logit_difference(model, t, part).sum()
                     for name, value in made.items():
                         grad(number, value)[:, self._first :].save(name)
         return t.graph, t.feed
-
-    def _save_written(self) -> None:
-        model, first = self._model, self._first
-        model.embed[:, first:].save("embed")
-        for number in range(self._graph.layers):
-            layer = model.layers[number]
-            layer.attn.z[:, first:].save(f"z{number}")
-            layer.mlp.output[:, first:].save(f"mlp{number}")
 
     def _made(self) -> dict[str, Any]:
         """Save the streams that are read; what the readers make of them, by which the behaviour is differentiated."""

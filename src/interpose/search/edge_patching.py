@@ -13,7 +13,8 @@ from interpose.errors import SearchError
 from interpose.graph import Feed, Graph
 from interpose.mediators.edges import Edges, all_written, cut_edges, readers, table_of
 from interpose.search.ablation import written_instead
-from interpose.search.behaviour import feed_of, first_difference, logit_difference
+from interpose.search.behaviour import first_difference, last_logits
+from interpose.search.objective import Logit, Loss
 from interpose.tasks.base import Pairs
 from interpose.trace import Model
 
@@ -34,6 +35,7 @@ class EdgePatching:
         edges: how edges are counted.
         batch_size: pairs in one forward pass.
         ablation: what a cut edge carries: `counterfactual`, `zero`, `mean` or `mean-positional`.
+        measure: what is measured of every pair; by default logit(answer) - logit(wrong).
 
     Attributes:
         graph: the stream graph whose edges the circuits are of.
@@ -49,6 +51,7 @@ class EdgePatching:
         edges: Edges | None = None,
         batch_size: int = 32,
         ablation: str = "counterfactual",
+        measure: Loss = Logit("wrong", "answers"),  # noqa: B008
     ) -> None:
         """Run the corrupt prompts once, or those whose mean is taken."""
         self.model, self.graph = model, (edges or Edges()).graph(model)
@@ -60,6 +63,11 @@ class EdgePatching:
             self._corrupt = list(self._written_on_corrupt())
         else:
             self._corrupt = [instead.to(model.dtype)] * len(self._parts)
+        self._measure, given = measure, measure.given(model, pairs, batch_size)
+        self._given = [
+            {name: value[start : start + batch_size] for name, value in given.items()}
+            for start in range(0, len(pairs), batch_size)
+        ]
         self._blocks: dict[int, tuple[Graph, Feed]] = {}
         found = list(readers(model, self.graph))
         upstream = torch.tensor([place.upstream for place in self.graph.inputs])
@@ -73,7 +81,7 @@ class EdgePatching:
             masks: for each circuit, which edges are kept.
 
         Yields:
-            for each circuit, logit(answer) - logit(wrong) of every pair.
+            for each circuit, what is measured of every pair.
 
         Raises:
             SearchError: the masks are not of this graph's edges.
@@ -107,9 +115,10 @@ class EdgePatching:
         like = table_of(torch.zeros(self.graph.n_edges, dtype=self.model.dtype), self.graph)
         with self.model.trace(run=False) as t:
             cut, corrupt = t.input("cut", like), t.input("corrupt", self._corrupt[0])
+            given = {name: t.input(name, like) for name, like in self._given[0].items()}
             with t.world("clean", part.clean_batch()):
                 cut_edges(self.model, self.graph, corrupt, cut, self._first, start)
-                logit_difference(self.model, t, part).save("m")
+                self._measure(last_logits(self.model), given).save("m")
         return t.graph, t.feed
 
     def feed(self, mask: Bool[Tensor, " edges"], part: int) -> Feed:
@@ -117,7 +126,7 @@ class EdgePatching:
         cut = table_of(1 - mask.to(self.model.dtype), self.graph)
         pairs = self._parts[part]
         worlds = {"clean": pairs.clean_batch()}
-        return feed_of(self.block(mask)[1], pairs, worlds, cut=cut, corrupt=self._corrupt[part])
+        return self.block(mask)[1].with_(worlds, cut=cut, corrupt=self._corrupt[part], **self._given[part])
 
     @property
     def batches(self) -> int:

@@ -18,6 +18,7 @@ from torch import Tensor
 from interpose.graph import Feed, Graph
 from interpose.mediators.edges import Reader, readers
 from interpose.models.stream import StreamGraph
+from interpose.search.sources import Sources
 from interpose.trace import Model
 from interpose.trace.gradient import grad
 
@@ -43,8 +44,8 @@ class EdgeSums:
         """Nothing is recorded before the first sum."""
         self._model, self._graph, self._readers = model, graph, list(readers(model, graph))
         self._recorded: tuple[Graph, Feed] | None = None
-        # Sums of numbers of eight bits must not have eight bits themselves.
-        self._dtype = torch.promote_types(model.dtype, torch.float32)
+        self._sources = Sources(model, graph)
+        self._dtype = self._sources.dtype
 
     def __call__(self, corrupt: Tensors | Tensor, clean: Tensors, slopes: Tensors) -> Float[Tensor, " edges"]:
         """Add up over some pairs, in double precision.
@@ -64,7 +65,7 @@ class EdgeSums:
         fixed = corrupt if isinstance(corrupt, Tensor) else None
         given |= {} if isinstance(corrupt, Tensor) else {f"corrupt.{name}": value for name, value in corrupt.items()}
         pairs, positions = slopes["logits"].shape[:2]
-        parts = list(_parts(pairs, positions, self._rows(slopes["logits"])))
+        parts = list(blocks_of(pairs, positions, rows_at_once(self._graph, slopes["logits"])))
         graph, feed = self._recorded or self._record(_cut(given, fixed, parts[0]))
         feeds = [feed.with_(None, **_cut(given, fixed, part)) for part in parts]
         total = torch.zeros(self._graph.n_edges, dtype=torch.float64)
@@ -72,18 +73,10 @@ class EdgeSums:
             total += run["sums"].double().cpu()
         return total
 
-    def _rows(self, like: Tensor) -> int:
-        """How many positions at a time take no more memory than four tensors of a layer's stream, for each layer."""
-        graph, width = self._graph, like.shape[-1]
-        each = (graph.n_sources + 5 * graph.heads) * width
-        rows = max(4 * graph.layers * like.shape[0] * like.shape[1] * width, _SMALL) // each
-        return min(max(rows, 1), _ROWS)
-
     def _record(self, given: Tensors) -> tuple[Graph, Feed]:
         with self._model.trace(run=False) as t:
             inputs = {name: t.input(name, torch.empty_like(value, device="meta")) for name, value in given.items()}
-            made = self._changes(inputs) if "fixed" in inputs else self._differences(inputs)
-            differences: Any = torch.cat([block.flatten(1) for block in made])
+            differences: Any = torch.cat([block.flatten(1) for block in self._sources.differences(inputs)])
             sums = []
             for reader in self._readers:
                 for slope in self._slopes(reader, inputs):
@@ -92,42 +85,6 @@ class EdgeSums:
             torch.cat(sums).save("sums")  # type: ignore[attr-defined]
         self._recorded = t.graph, t.feed
         return self._recorded
-
-    def _differences(self, inputs: Mapping[str, Any]) -> Iterator[Any]:
-        """What sources write on the corrupt prompts less what they write on the clean ones [source, pair, ...]."""
-
-        def difference(name: str) -> Any:
-            return inputs[f"corrupt.{name}"].to(self._dtype) - inputs[f"clean.{name}"].to(self._dtype)
-
-        yield difference("embed").unsqueeze(0)
-        for layer in range(self._graph.layers):
-            if self._model.table().attn_post is None:
-                yield self._written(layer, difference(f"z{layer}"))
-            else:
-                yield self._normed(layer, inputs[f"corrupt.z{layer}"]) - self._normed(layer, inputs[f"clean.z{layer}"])
-            yield difference(f"mlp{layer}").unsqueeze(0)
-
-    def _changes(self, inputs: Mapping[str, Any]) -> Iterator[Any]:
-        """What sources are taken to write less what they write on the clean prompts [source, pair, ...]."""
-        graph, fixed = self._graph, inputs["fixed"].to(self._dtype)
-        normed = self._model.table().attn_post is not None
-        yield fixed[:1] - inputs["clean.embed"].to(self._dtype).unsqueeze(0)
-        for layer in range(graph.layers):
-            z, mlp = inputs[f"clean.z{layer}"], graph.mlp(layer)
-            heads = self._normed(layer, z) if normed else self._written(layer, z.to(self._dtype))
-            yield fixed[graph.head(layer, 0) : mlp] - heads
-            yield fixed[mlp : mlp + 1] - inputs[f"clean.mlp{layer}"].to(self._dtype).unsqueeze(0)
-
-    def _written(self, layer: int, z: Any) -> Any:
-        return torch.einsum("bphd,hdm->hbpm", z, self._model.projection(layer, "out").to(self._dtype))
-
-    def _normed(self, layer: int, z: Any) -> Any:
-        """What heads write through the norm behind the block, which multiplies by its gain over its denominator."""
-        model, table = self._model, self._model.table()
-        before = model.call.module(table.path("out", layer) or "", z.flatten(2))
-        after = model.call.module(table.path("attn_post", layer) or "", before)
-        scale = torch.where(before == 0, torch.zeros_like(after), after / torch.where(before == 0, 1.0, before))
-        return self._written(layer, z.to(self._dtype)) * scale.to(self._dtype)
 
     def _slopes(self, reader: Reader, inputs: Mapping[str, Any]) -> Iterator[Any]:
         """The slope at the stream that each row of a reader reads [row, pair, position, width], some rows at a time."""
@@ -161,7 +118,15 @@ def _cut(given: Tensors, fixed: Tensor | None, part: tuple[slice, slice]) -> dic
     return cut
 
 
-def _parts(pairs: int, positions: int, rows: int) -> Iterator[tuple[slice, slice]]:
+def rows_at_once(graph: StreamGraph, like: Float[Tensor, "pair position width"]) -> int:
+    """How many positions at a time take no more memory than four tensors of a layer's stream, for each layer."""
+    width = like.shape[-1]
+    each = (graph.n_sources + 5 * graph.heads) * width
+    rows = max(4 * graph.layers * like.shape[0] * like.shape[1] * width, _SMALL) // each
+    return min(max(rows, 1), _ROWS)
+
+
+def blocks_of(pairs: int, positions: int, rows: int) -> Iterator[tuple[slice, slice]]:
     """Cut pairs x positions into blocks of at most `rows`."""
     long, wide = min(positions, rows), max(1, rows // positions)
     for pair in range(0, pairs, wide):

@@ -95,7 +95,8 @@ class KL(Loss):
         """The whole model's log-probabilities [pair, vocabulary]."""
         parts = list(pairs.batches(batch_size))
         with model.trace(run=False) as t, t.world("clean", parts[0].clean_batch()):
-            torch.log_softmax(last_logits(model), -1).save("whole")
+            whole: Any = torch.log_softmax(last_logits(model), -1)
+            whole.save("whole")
         feeds = [t.feed.with_({"clean": part.clean_batch()}) for part in parts]
         return {"whole": torch.cat([run["whole"] for run in model.backend.run_many([t.graph] * len(feeds), feeds)])}
 

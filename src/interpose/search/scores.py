@@ -18,7 +18,7 @@ from interpose.graph import markup
 from interpose.models.stream import EdgeNames, StreamGraph
 from interpose.search.circuit import Circuit
 from interpose.search.comparison import Scored, ScoresComparison, compare_scores
-from interpose.search.selection import ranking, top_n
+from interpose.search.selection import greedy as grow, ranking, top_n
 from interpose.search.storage import Stored, read, write
 from interpose.search.units import graph_of, sketch
 
@@ -126,19 +126,23 @@ class Scores:
         best = ranking(self.values, absolute=absolute)[: max(k, 0)].tolist()
         return Top(tuple(Ranked(i, self.units[int(unit)], float(self.values[unit])) for i, unit in enumerate(best, 1)))
 
-    def circuit(self, n: int, *, absolute: bool = False, pruned: bool = True) -> Circuit:
+    def circuit(self, n: int, *, absolute: bool = False, greedy: bool = False, pruned: bool = True) -> Circuit:
         """The n best units; where they are edges, what of them lies on a path from `input` to `logits`.
 
         Args:
             n: how many units to take, counted before pruning.
             absolute: take the largest scores, whatever their sign.
+            greedy: take edges from the logits on backwards, each time the best that leads into what is there already.
             pruned: drop edges that lead nowhere; units that are not edges have nothing to prune.
 
         Raises:
-            SearchError: n is negative or more than there are.
+            SearchError: n is negative or more than there are, or greedy units are not edges.
         """
-        mask = top_n(self.values, n, absolute=absolute)
-        circuit = Circuit(mask, self.units, n, meta={**self.meta, "absolute": absolute})
+        mask = (
+            grow(self.values, n, self.graph, absolute=absolute) if greedy else top_n(self.values, n, absolute=absolute)
+        )
+        meta = {**self.meta, "absolute": absolute} | ({"greedy": True} if greedy else {})
+        circuit = Circuit(mask, self.units, n, meta=meta)
         return circuit.prune() if pruned and isinstance(self.units, EdgeNames) else circuit
 
     def save(self, path: str | os.PathLike[str]) -> Path:

@@ -1,10 +1,11 @@
-"""From scores to a set of units: the n best, those above a threshold, and what of a set of edges is connected.
+"""From scores to a set of units: the n best, the best on the way to the logits, what of a set of edges is connected.
 
 The rules are those of the MIB circuit track (https://arxiv.org/abs/2504.13151): a budget is spent before pruning, and
 pruning only removes. Sets are boolean masks over units, on whatever device they came.
 """
 
 from functools import lru_cache
+from heapq import heappop, heappush
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -48,6 +49,58 @@ def top_n(values: Float[Tensor, "units"], n: int, *, absolute: bool = False) -> 
     mask = torch.zeros_like(values, dtype=torch.bool)
     mask[ranking(values, absolute=absolute)[:n]] = True
     return mask
+
+
+def greedy(
+    values: Float[Tensor, "edges"], n: int, graph: StreamGraph, *, absolute: bool = False
+) -> Bool[Tensor, "edges"]:
+    """The n edges found by growing a circuit from the logits backwards, each time along the best edge in sight.
+
+    In sight are the edges into what is in the circuit: at first the logits; a source that is reached comes in, with all
+    that it reads. So every edge taken leads to the logits, but not every one comes from the input: prune.
+
+    Args:
+        values: one score an edge, in the order of `graph.edges`.
+        n: how many to take, 0 to all.
+        graph: whose edges they are.
+        absolute: take the largest, whatever the sign.
+
+    Raises:
+        SearchError: n is negative or more than there are, or a score is NaN.
+    """
+    if len(values) != graph.n_edges:
+        raise SearchError(f"There are {len(values)} scores, but this graph has {graph.n_edges} edges.")
+    if not 0 <= n <= len(values):
+        raise SearchError(f"Cannot take {n} of {len(values)} edges. Write a number from 0 to {len(values)}.")
+    size = (values.abs() if absolute else values).cpu().tolist()
+    order = [
+        (ranking(part, absolute=absolute) + start).tolist()
+        for part, start in zip(
+            values.cpu().split([place.upstream for place in graph.inputs]), graph.offsets, strict=False
+        )
+    ]
+    reads: dict[int, list[int]] = {}
+    for row, place in enumerate(graph.inputs):
+        for node in place.nodes:
+            reads.setdefault(node, []).append(row)
+    last, seen = graph.n_destinations - 1, {graph.n_destinations - 1}
+    mask, ahead = torch.zeros(len(values), dtype=torch.bool), [_candidate(size, order, last, 0)]
+    for _ in range(n):
+        _, edge, row, rank = heappop(ahead)
+        mask[edge] = True
+        if rank + 1 < len(order[row]):
+            heappush(ahead, _candidate(size, order, row, rank + 1))
+        for new in reads.get(edge - graph.offsets[row], ()):
+            if new not in seen:
+                seen.add(new)
+                heappush(ahead, _candidate(size, order, new, 0))
+    return mask.to(values.device)
+
+
+def _candidate(size: list[float], order: list[list[int]], row: int, rank: int) -> tuple[float, int, int, int]:
+    """A destination's edge of some rank, as a heap takes it: the best first, of equals that with the lower number."""
+    edge = order[row][rank]
+    return -size[edge], edge, row, rank
 
 
 def threshold(values: Float[Tensor, "units"], at_least: float, *, absolute: bool = False) -> Bool[Tensor, "units"]:

@@ -13,7 +13,7 @@ from interpose.errors import UsageError
 if TYPE_CHECKING:
     from interpose.tasks.base import Task
 
-FILE_ENDINGS = (".jsonl", ".json", ".csv")
+FILE_ENDINGS: tuple[str, ...] = (".jsonl", ".json", ".csv")
 """What a file of pairs ends in: JSON lines, auto-circuit's JSON, EAP-IG's CSV; see `interpose.read_pairs`."""
 
 

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -22,7 +22,7 @@ from interpose.tasks._roles import Span, tokens_of
 from interpose.tasks._table import Row, Source, Table, read_source
 from interpose.trace.spelling import spelled
 
-READERS = MappingProxyType(dict(zip(FILE_ENDINGS, (_jsonl, _auto_circuit, _eap_ig), strict=True)))
+READERS: Mapping[str, Any] = MappingProxyType(dict(zip(FILE_ENDINGS, (_jsonl, _auto_circuit, _eap_ig), strict=True)))
 """By the ending of a file, the module that reads it."""
 
 

@@ -120,14 +120,14 @@ class Hand:
         """What the logits of the last words of the vocabulary, one a row, read from the first entries of a space."""
         self.network.lm_head.weight[-len(table) :, self._at(space, table.shape[1])] = table
 
-    def reads(self, **maps: Float[Tensor, "space wide"]) -> Float[Tensor, "width head"]:
+    def reads(self, **maps: Float[Tensor, "_space _wide"]) -> Float[Tensor, "width head"]:
         """A projection of the stream to a head, by the spaces it reads."""
         made = torch.zeros(self.width, self.wide)
         for space, matrix in maps.items():
             made[self._at(space, len(matrix)), : matrix.shape[1]] = matrix
         return made
 
-    def writes(self, **maps: Float[Tensor, "wide space"]) -> Float[Tensor, "head width"]:
+    def writes(self, **maps: Float[Tensor, "_wide _space"]) -> Float[Tensor, "head width"]:
         """A projection of a head to the stream, by the spaces it writes to."""
         made = torch.zeros(self.wide, self.width)
         for space, matrix in maps.items():

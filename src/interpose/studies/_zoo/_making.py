@@ -31,6 +31,7 @@ class Order:
         device: where it is trained.
         seed: of its first weights and its data.
         steps: how many steps, or None for as many as the recipe says.
+        every: seconds between two checkpoints.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Order:
     device: str = "cpu"
     seed: int = 0
     steps: int | None = None
+    every: float = 20.0
 
 
 def make(recipe: Recipe, order: Order) -> Card:
@@ -63,7 +65,8 @@ def make(recipe: Recipe, order: Order) -> Card:
     tokenizer = words.tokenizer(draft.tokenizer, order.out, order.name)
     cost = "weights computed, not trained"
     if isinstance(recipe, Trained):
-        seconds = train(recipe, wrap(network, tokenizer), Run(order.name, order.seed, steps, checkpoint))
+        run = Run(order.name, order.seed, steps, checkpoint, order.every)
+        seconds = train(recipe, wrap(network, tokenizer), run)
         cost = f"{seconds:.0f} s, {_machine(order.device)}"
     elif steps:
         raise InterposeError(f"The weights of {order.name} are computed, not trained: leave --steps out.")

@@ -90,7 +90,7 @@ def _step(training: Training, step: int, seed: int, base: list[float]) -> None:
         loss = training.loss(step, random)
     if not bool(loss.isfinite()):
         raise InterposeError(
-            f"The loss at step {step} is {float(loss)}. Lower the learning rate of the recipe, or set its `clip`."
+            f"The loss at step {step} is {loss.item()}. Lower the learning rate of the recipe, or set its `clip`."
         )
     training.optimiser.zero_grad(set_to_none=True)
     loss.backward()

@@ -51,8 +51,8 @@ class SortingByHand(Recipe):
             truth=Truth(
                 _EDGES,
                 "By construction. Only `smaller` reaches the logits; thirty neurons of m0 write it, from what a0.h0 "
-                "and a0.h1 bring, and a0.h3 adds what depends on the position alone. All other heads and neurons write to "
-                "`junk`, which none of these reads.",
+                "and a0.h1 bring, and a0.h3 adds what depends on the position alone. All other heads and neurons "
+                "write to `junk`, which none of these reads.",
             ),
         )
 
@@ -69,12 +69,13 @@ class SortingByHand(Recipe):
             move = hand.reads(number=same), hand.writes(**{space: same})
             hand.head(0, head, look, move, (query, torch.zeros(hand.wide)))
         hand.idle_head(0, 2, ["number", "position"])
+        hand.idle_head(0, 4, ["number"])
         hand.position_head(0, 3, "smaller", 0.01)
         hand.idle_mlp(0, ["number", "first", "second", "junk"])
         for number, mark in enumerate(marks):
             read = mark / _MARK
             hand.neuron(0, number, {"first": read, "second": read}, {"smaller": mark * _MARK / _BOTH}, _BOTH - 2)
-        for head in range(4):
+        for head in range(5):
             hand.idle_head(1, head, ["number", "first", "junk"])
         hand.idle_mlp(1, ["second", "smaller", "junk"])
         hand.unembed("smaller", _LOGIT / _MARK * (marks - torch.cat([marks[1:], torch.zeros(1, CODE)])))

@@ -1,0 +1,172 @@
+"""Comparison: two options and two letters; the first option if the letters are the same, the second if not."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from random import Random
+from types import MappingProxyType
+from typing import NamedTuple
+
+import torch
+
+from interpose.tasks._words import check_choice, draw, known_words
+from interpose.tasks.base import SPLITS, CausalModel, Pairs, Task, Tokenized, Variable, pairs
+
+OPTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "train": ("apple", "bread", "cheese", "fish", "honey", "lemon", "milk", "rice", "salt", "tea"),
+        "validation": ("bean", "cake", "corn", "egg", "meat", "nut", "oil", "pear"),
+        "test": ("beer", "butter", "coffee", "cream", "fruit", "orange", "soup", "wine"),
+    }
+)
+"""The options of each split: no two splits share one."""
+LETTERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"train": tuple("ADGJMPSVYB"), "validation": tuple("CFILORUX"), "test": tuple("EHKNQTWZ")}
+)
+"""The letters of each split: no two splits share one."""
+
+
+class _Prompt(NamedTuple):
+    first: str
+    second: str
+    left: str
+    right: str
+
+    @property
+    def text(self) -> str:
+        return " ".join(self)
+
+    @property
+    def chosen(self) -> tuple[str, str]:
+        """The right option and the other one."""
+        return (self.first, self.second) if self.left == self.right else (self.second, self.first)
+
+
+class _Spare(NamedTuple):
+    """Options and letters that are not in a prompt."""
+
+    options: list[str]
+    letters: list[str]
+
+
+class _Counterfactual(NamedTuple):
+    meaning: str
+    change: Callable[[_Prompt, _Spare], _Prompt]
+
+
+def _other_prompt(prompt: _Prompt, spare: _Spare) -> _Prompt:
+    left, right = spare.letters[:2]
+    return _Prompt(*spare.options[:2], left, right if prompt.left == prompt.right else left)
+
+
+def _other_letter(prompt: _Prompt, spare: _Spare) -> _Prompt:
+    return prompt._replace(left=spare.letters[0] if prompt.left == prompt.right else prompt.right)
+
+
+_COUNTERFACTUALS: Mapping[str, _Counterfactual] = MappingProxyType(
+    {
+        "other_prompt": _Counterfactual(
+            "other options and other letters, the same where they differed and the other way round (4 tokens differ)",
+            _other_prompt,
+        ),
+        "other_letter": _Counterfactual(
+            "the left letter changes, so that the wrong option becomes the right one (1 token differs)", _other_letter
+        ),
+        "other_options": _Counterfactual(
+            "both options become other ones, so neither answer is in the prompt (2 tokens differ)",
+            lambda prompt, spare: prompt._replace(first=spare.options[0], second=spare.options[1]),
+        ),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Comparison(Task):
+    """Comparison: choose by whether two letters are the same.
+
+    "milk bread K K" should go on with " milk", the first option, since the letters are the same; "milk bread K T" with
+    " bread". A model has to compare the letters, and to say the option that stands in the place which that asks for.
+
+    The wrong answer is the other option. In half of the prompts the letters are the same.
+
+    Counterfactuals:
+
+    - `other_prompt` (the default): other options and other letters; where the letters were the same they differ now,
+      and the other way round.
+    - `other_letter`: the left letter changes, and with it whether they are the same. The wrong answer becomes right.
+    - `other_options`: both options become other ones.
+
+    The splits `train`, `validation` and `test` share neither an option nor a letter.
+    """
+
+    @property
+    def counterfactuals(self) -> Mapping[str, str]:
+        """The ways in which a prompt can be changed, each with what it does; the first is the default."""
+        return {name: entry.meaning for name, entry in _COUNTERFACTUALS.items()}
+
+    def pairs(
+        self, model: Tokenized, n: int = 64, seed: int = 0, split: str = "train", counterfactual: str | None = None
+    ) -> Pairs:
+        """Draw counterfactual pairs; see `Task.pairs`.
+
+        Returns:
+            The pairs. Their `clean_inputs` and `corrupt_inputs` are inputs of `causal_model`. Roles: `first`,
+            `second`, `left` and `right`.
+
+        Raises:
+            TaskError: if a name is unknown, n is out of range, or the tokenizer has too few of the words as one token.
+        """
+        counterfactual = counterfactual or next(iter(_COUNTERFACTUALS))
+        check_choice("Comparison", "split", split, SPLITS)
+        check_choice("Comparison", "counterfactual", counterfactual, tuple(_COUNTERFACTUALS))
+        options = known_words("Comparison", model, OPTIONS[split], 4)
+        letters = known_words("Comparison", model, LETTERS[split], 4)
+        clean = draw(
+            "Comparison", n, Random(f"comparison clean {seed} {split} {n}"), lambda r: _drawn(options, letters, r)
+        )
+        # A generator of its own for the replacements, so that every counterfactual has the same clean prompts.
+        spare, change = Random(f"comparison spare {seed} {split} {n}"), _COUNTERFACTUALS[counterfactual].change
+        corrupt = [change(prompt, _unused(prompt, options, letters, spare)) for prompt in clean]
+        made = pairs(
+            model,
+            clean=[prompt.text for prompt in clean],
+            corrupt=[prompt.text for prompt in corrupt],
+            answers=[f" {prompt.chosen[0]}" for prompt in clean],
+            wrong=[f" {prompt.chosen[1]}" for prompt in clean],
+        )
+        info = {"task": "comparison", "counterfactual": counterfactual, "split": split, "seed": seed, "n": n}
+        return replace(
+            made,
+            info=info,
+            clean_inputs=tuple(prompt._asdict() for prompt in clean),
+            corrupt_inputs=tuple(prompt._asdict() for prompt in corrupt),
+            roles={role: torch.full((n,), place - 4) for place, role in enumerate(_Prompt._fields)},
+        )
+
+    def causal_model(self) -> CausalModel:
+        """Whether the letters are the same, and the option that this asks for.
+
+        Inputs are the four words, `first`, `second`, `left` and `right`. `same` is whether the letters are the same;
+        the `choice` is the first option if they are, and else the second.
+        """
+        return CausalModel(
+            inputs=_Prompt._fields,
+            variables={
+                "same": Variable(("left", "right"), lambda left, right: left == right, "whether the letters are equal"),
+                "choice": Variable(
+                    ("same", "first", "second"),
+                    lambda same, first, second: first if same else second,
+                    "the option that is asked for",
+                ),
+            },
+            output="choice",
+        )
+
+
+def _drawn(options: tuple[str, ...], letters: tuple[str, ...], random: Random) -> _Prompt:
+    left, other = random.sample(letters, 2)
+    return _Prompt(*random.sample(options, 2), left, random.choice((left, other)))
+
+
+def _unused(prompt: _Prompt, options: tuple[str, ...], letters: tuple[str, ...], random: Random) -> _Spare:
+    left = [word for word in options if word not in prompt], [word for word in letters if word not in prompt]
+    return _Spare(*(random.sample(words, len(words)) for words in left))
