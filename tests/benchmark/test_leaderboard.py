@@ -1,5 +1,6 @@
 """Published numbers and presets: names that exist, numbers that are the source's."""
 
+from interpose import discovery
 from interpose.benchmark.presets import PRESETS
 from interpose.benchmark.published import _rows, published
 from interpose.models.stream import StreamGraph
@@ -12,10 +13,20 @@ def test_published_numbers_stand_beside_the_same_model_task_and_method() -> None
     assert found is not None
     assert (found.cpr, found.cmd, found.as_published) == (1.85, 0.03, "EAP-IG-inputs (CF)")
     assert MIB in found.source
-    assert published("google/gemma-2-2b", "mcqa", "nap") is not None
+    assert published("google/gemma-2-2b", "mcqa", "attribution-patching") is not None
     assert published("gpt2", "ioi", "eap") != published("gpt2", "ioi", "eap:ablation=mean")
     assert published("smollm2-135m-instruct", "ioi", "eap-ig") is None
     assert published("gpt2", "ioi", "eap-ig:steps=20") is None
+
+
+def test_published_methods_and_the_tasks_of_presets_are_ones_that_exist() -> None:
+    for name in {each.method for each in _rows().values()}:
+        method, _, settings = name.partition(":")
+        fields = discovery.load("interpose.methods", method).__dataclass_fields__
+        assert {part.partition("=")[0] for part in settings.split(",") if part} <= set(fields), name
+    for preset in PRESETS.values():
+        for task in (task for tasks in preset.models.values() for task in tasks):
+            assert discovery.find("interpose.tasks", task).name == task
 
 
 def test_a_useless_ranking_was_published_at_a_quarter_and_three_quarters() -> None:

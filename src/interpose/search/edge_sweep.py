@@ -28,9 +28,7 @@ class Cut(NamedTuple):
     without: Float[Tensor, " edges"]
 
 
-def cut_each(
-    model: Model, pairs: Pairs, edges: Edges, batch_size: int, ablation: str = "counterfactual"
-) -> Cut:
+def cut_each(model: Model, pairs: Pairs, edges: Edges, batch_size: int, ablation: str = "counterfactual") -> Cut:
     """Cut each edge alone: its reader receives over it what the ablation says.
 
     Args:
