@@ -93,7 +93,10 @@ def load_file(path: Path) -> Any:
     """
     if not path.is_file():
         raise InterposeError(f"There is no file {path}.")
-    entry = _entry.__wrapped__("interpose_file", path)  # a file of one's own may change while the program runs
+    try:
+        entry = _entry.__wrapped__("interpose_file", path)  # a file of one's own may change while the program runs
+    except SyntaxError as error:
+        raise InterposeError(f"{path} cannot be run: SyntaxError: {error}") from error
     spec = importlib.util.spec_from_file_location(entry.module, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from interpose.report import circuit
+from interpose.report import circuit, leaderboard
 from interpose.report.circuit import CircuitFigure
 from interpose.report.evidence import Areas, ControlEstimate, Estimate, Size, Verdict
 from interpose.report.page import write
@@ -232,3 +232,49 @@ def pages(results: dict[str, Result], tmp_path_factory: pytest.TempPathFactory) 
     """Their pages, made once."""
     folder = tmp_path_factory.mktemp("pages")
     return {name: write(result, folder / f"{name}.html") for name, result in results.items()}
+
+
+def make_row(method: str, model: str = "small", task: str = "ioi", **fields: Any) -> dict[str, Any]:
+    """A row of a leaderboard: done, unless told otherwise."""
+    areas = {"cpr": 1.2, "cmd": 0.1, "cpr_log": 0.7, "cmd_log": 0.3}
+    row: dict[str, Any] = {"model": model, "task": task, "counterfactual": "abc", "method": method, "units": "edges"}
+    row |= {"status": "done", "why": None, "estimated_hours": None, "accuracy": 0.9, "above_controls": True}
+    for ranking in ("circuit", "uniform", "shuffled"):
+        for name, value in areas.items():
+            key = f"{ranking}_{name}"
+            row |= {key: value, f"{key}_low": value - 0.05, f"{key}_high": value + 0.05}
+    row |= {"auroc": None, "edges": 46, "seconds": 9.0, "search_seconds": 2.5, "search_memory": 3_000_000}
+    row |= {"search_memory_of": "memory of the process", "forward_passes": 12, "backward_passes": 5}
+    row |= {"published_cpr": None, "published_cmd": None, "published_auroc": None, "published_source": None}
+    row |= {"key": f"{model}{task}{method}", "page": f"cells/{method}.html"}
+    row |= fields
+    if row["status"] != "done":
+        row |= {name: None for name in row if name.startswith(("circuit_", "uniform_", "shuffled_", "search_"))}
+        row |= {"page": None, "above_controls": None, "units": None, "forward_passes": None, "backward_passes": None}
+    return row
+
+
+@pytest.fixture(scope="session")
+def make_board() -> Callable[..., dict[str, Any]]:
+    """Makes a leaderboard of rows, each a method with fields of its own."""
+
+    def make(*rows: tuple[str, dict[str, Any]]) -> dict[str, Any]:
+        cells = [make_row(method, **fields) for method, fields in rows]
+        return {"schema_version": 1, "track": "circuit", "versions": {"interpose": "1.0"}, "cells": cells}
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def leaderboard_page(make_board: Callable[..., dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two models, three methods; one cell is blank, and one method's name is hostile."""
+    board = make_board(
+        ("eap", {"circuit_cpr": 0.5, "search_seconds": 1.0}),
+        ("eap-ig", {"circuit_cpr": 1.5, "search_seconds": 10.0}),
+        ("exact", {"status": "too long", "estimated_hours": 12.5}),
+        ("eap", {"model": "large", "circuit_cpr": 0.9, "search_seconds": 2.0}),
+        ("<script>alert(1)</script>", {"model": "large", "circuit_cpr": 0.1, "search_seconds": 3.0}),
+    )
+    path = tmp_path_factory.mktemp("leaderboard") / "index.html"
+    path.write_text(leaderboard.html(board), encoding="utf-8")
+    return path

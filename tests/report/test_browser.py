@@ -321,3 +321,65 @@ def test_a_picture_can_be_taken(pages: dict[str, Path], tmp_path: Path, theme: A
     data = path.read_bytes()
     assert data[:8] == b"\x89PNG\r\n\x1a\n"
     assert struct.unpack(">II", data[16:24]) == (1200, 800)
+
+
+# ------------------------------------------------------------------------------------------------------ leaderboard
+
+ROWS = """[...document.querySelectorAll("#board tbody tr")].filter((row) => !row.hidden)
+  .map((row) => row.dataset.model + " " + row.dataset.method)"""
+HEAD = """[...document.querySelectorAll("#board thead th")].find((head) => head.textContent.trim() === %s)"""
+
+
+@pytest.mark.parametrize("size", [PHONE, DESK, (320, 640)], ids=str)
+def test_a_leaderboard_opens_without_a_complaint_a_request_or_a_scroll_bar(
+    browser: Browser, leaderboard_page: Path, size: tuple[int, int]
+) -> None:
+    browser.open(leaderboard_page, size, dark=size == PHONE)
+    assert browser.run("document.documentElement.scrollWidth") <= size[0]
+    assert browser.complaints() == []
+    assert browser.requests() == {leaderboard_page.as_uri()}
+
+
+def test_the_heads_of_a_leaderboard_sort_and_blank_cells_stay_last(browser: Browser, leaderboard_page: Path) -> None:
+    browser.open(leaderboard_page, DESK)
+    odd = "large <script>alert(1)</script>"
+    for name, first, second in (
+        ("CPR", ["small eap-ig", "large eap", "small eap", odd], [odd, "small eap", "large eap", "small eap-ig"]),
+        ("Search", ["small eap-ig", odd, "large eap", "small eap"], ["small eap", "large eap", odd, "small eap-ig"]),
+    ):
+        for order, rows in (("descending", first), ("ascending", second)):
+            browser.run(HEAD % json.dumps(name) + ".querySelector('button').click()")
+            assert browser.run(ROWS) == [*rows, "small exact"], (name, order)
+            assert browser.run(HEAD % json.dumps(name) + ".getAttribute('aria-sort')") == order
+    browser.run(HEAD % '"Method"' + ".querySelector('button').click()")
+    methods = [row.partition(" ")[2] for row in browser.run(ROWS)]
+    assert methods == ["<script>alert(1)</script>", "eap", "eap", "eap-ig", "exact"]
+    assert browser.run("document.querySelectorAll('#board [aria-sort]').length") == 1
+
+
+def test_a_leaderboard_filters_by_model_method_and_whether_there_are_numbers(
+    browser: Browser, leaderboard_page: Path
+) -> None:
+    browser.open(leaderboard_page, DESK)
+
+    def choose(script: str) -> list[str]:
+        browser.run(f"{script}; document.getElementById('filters').dispatchEvent(new Event('input'))")
+        return browser.run(ROWS)
+
+    fields = "document.getElementById('filters').elements"
+    assert choose(f"{fields}.model.value = 'small'") == ["small eap", "small eap-ig", "small exact"]
+    assert choose(f"{fields}.done.checked = true") == ["small eap", "small eap-ig"]
+    assert choose(f"{fields}.method.value = ' EAP-i'") == ["small eap-ig"]
+    assert browser.run("document.getElementById('shown').textContent") == "1 of 5 cells"
+    assert len(choose(f"{fields}.model.value = ''; {fields}.done.checked = false; {fields}.method.value = ''")) == 5
+
+
+def test_a_cell_of_a_leaderboard_opens_its_report_and_the_keyboard_is_enough(
+    browser: Browser, leaderboard_page: Path
+) -> None:
+    browser.open(leaderboard_page, DESK)
+    assert browser.run("document.querySelector('#board tbody a').getAttribute('href')") == "cells/eap.html"
+    browser.run("document.querySelector('#board .sort').focus()")
+    browser.press("Enter")
+    browser.run(HEAD % '"CPR"' + ".querySelector('button').focus()")
+    assert browser.run("document.activeElement.textContent") == "CPR"

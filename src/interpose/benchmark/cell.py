@@ -16,7 +16,7 @@ from interpose.benchmark.cutting import by_edge
 from interpose.benchmark.job import Clock, Job, Material, carry_out, draw, machine, made
 from interpose.benchmark.kept import Kept
 from interpose.benchmark.limit import Limit, TooLong
-from interpose.benchmark.record import CHANCE, Cost, Failure, Record
+from interpose.benchmark.record import Cost, Failure, Record
 from interpose.benchmark.result import Found, result_of
 from interpose.benchmark.truth import edge_auroc
 from interpose.errors import InterposeError
@@ -122,7 +122,7 @@ def run(
             job, clock = _job(cell), Clock()
             material = draw(job, model, clock)
             seen["accuracy"] = _accuracy(material)
-            if seen["accuracy"].low <= CHANCE:
+            if not material.accuracy.above_chance:
                 return Outcome(Record(status="at chance", **base, **seen), None)
             found = carry_out(job, material, clock, limit, kept)
         return Outcome(Record(status="done", **base, **seen, **_measured(cell, found)), _bytes(found))

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol, final
+from typing import Protocol, final, runtime_checkable
 
 from interpose.benchmark.cell import Cell, Identity, Outcome, run, unloaded
 from interpose.benchmark.kept import Kept
@@ -24,6 +24,7 @@ class Planned:
     key: str
 
 
+@runtime_checkable
 class Watching(Protocol):
     """Whoever is told how far a matrix is."""
 
@@ -40,6 +41,7 @@ class Watching(Protocol):
         ...
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Whatever can run cells."""
 

@@ -85,7 +85,7 @@ class Ray:
 
     def _submit(self, function: Any, device: str | None, *arguments: Any) -> Any:
         gpus = 1 if (device or "").startswith("cuda") else 0
-        return self._ray.remote(num_cpus=1, num_gpus=gpus, max_retries=1)(function).remote(*arguments)
+        return self._ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0)(function).remote(*arguments)
 
     def _outcome(self, task: Any, planned: Planned) -> Outcome:
         try:

@@ -11,8 +11,6 @@ from interpose.report.evidence import Count, Finite, Part
 from interpose.report.result import Accuracy, Result
 
 SCHEMA_VERSION = 1
-CHANCE = 0.5
-"""How often the answer is preferred to the wrong one where nothing is known of either."""
 Status = Literal["done", "at chance", "too long", "does not apply", "failed"]
 Rate = Annotated[float, Field(ge=0, le=1)]
 

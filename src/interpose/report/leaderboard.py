@@ -136,10 +136,12 @@ def _best(rows: Sequence[Row]) -> set[tuple[str, str]]:
     for column in COLUMNS:
         if column.better and column.kind in ("area", "number"):
             for group in _groups(rows):
-                values = [row[column.field] for row in group if row[column.field] is not None]
-                if len(values) > 1:
-                    best = max(values) if column.better == "higher" else min(values)
-                    found |= {(row["key"], column.field) for row in group if row[column.field] == best}
+                measured = [row for row in group if row[column.field] is not None]
+                if len(measured) > 1:
+                    better = max if column.better == "higher" else min
+                    best = written(better(measured, key=lambda row: row[column.field]), column)
+                    # What looks the same is shown the same.
+                    found |= {(row["key"], column.field) for row in measured if written(row, column) == best}
     return found
 
 
