@@ -3,10 +3,14 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import interpose as ip
 from interpose.cli.main import main
+from interpose.report import Result
+from interpose.tasks.ioi import IOI
 
 WRITTEN = {"report.html", "result.json", "scores.safetensors"}
 Run = Callable[..., int]
@@ -56,12 +60,47 @@ def test_a_model_without_a_tokenizer_fails_the_job(
     assert "This model has no tokenizer, so prompts cannot be turned into tokens." in capsys.readouterr().err
 
 
+def test_at_chance_the_job_stops_before_the_search_and_names_the_rate(
+    saved: Callable[..., Path], run: Run, tmp_path: Path, seen: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = saved(tmp_path / "model", layers=2, heads=2, able=False)
+    assert run("--model", str(folder), "--proof", "24") == 1
+    said = " ".join(capsys.readouterr().err.split())
+    model = ip.load(folder)
+    rate = IOI().accuracy(model, IOI().pairs(model, n=24, split="test")).prefers
+    assert rate.interval[0] < 0.5
+    assert (
+        f"does ioi no better than chance: it prefers the answer to the wrong one in {rate} of 24 held-out pairs" in said
+    )
+    assert "Choose another task or --model" in said
+    assert "write --at-chance go-on to search all the same" in said
+    assert seen.scored == 0
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_too_few_pairs_say_nothing_about_a_model_that_is_always_right(
+    run: Run, seen: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--proof", "3") == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "100.0% [43.8%, 100.0%] of 3 held-out pairs" in said
+    assert "where the rate is high and the interval wide, take more pairs with --proof" in said
+    assert seen.scored == 0
+
+
+def test_a_search_can_go_on_at_chance(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--proof", "3", "--at-chance", "go-on") == 0
+    assert "warning: " in capsys.readouterr().err
+    result = Result.load(tmp_path / "out" / "result.json")
+    assert result.command.endswith("--at-chance go-on")
+
+
 def test_a_model_that_cannot_do_the_task_fails_the_job_and_says_why(
     saved: Callable[..., Path], run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Where clean and corrupt prompts do not differ there is no share of a difference to speak of."""
     folder = saved(tmp_path / "model", layers=2, heads=2, able=False)
-    assert run("--model", str(folder)) == 1
+    assert run("--model", str(folder), "--at-chance", "go-on") == 1
     said = capsys.readouterr().err
     assert "The whole model and the corrupted run cannot be told apart on these 4 examples" in said
     assert "Take more examples, or keep only those that the model gets right." in said

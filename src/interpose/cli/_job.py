@@ -19,7 +19,7 @@ from interpose.cli._progress import bars
 from interpose.cli._result import Found, result_of
 from interpose.cli._resume import Kept
 from interpose.cli.base import make_folder
-from interpose.errors import UsageError
+from interpose.errors import TaskError, UsageError
 from interpose.loading import load
 from interpose.mediators.edges import Edges
 from interpose.report import Result, write
@@ -27,7 +27,7 @@ from interpose.search.behaviour import behaviour
 from interpose.search.edge_patching import EdgePatching
 from interpose.search.progress import Watcher
 from interpose.search.scores import Scores
-from interpose.tasks.base import Pairs, Task
+from interpose.tasks.base import Accuracy, Pairs, Task
 from interpose.trace import Model
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def locate(asked: "Locate", out: Path) -> Result:
 
     Raises:
         InterposeError: a stage failed.
+        TaskError: the model does the task no better than chance.
         UsageError: a name or a number cannot be meant.
     """
     task = tasks.named(asked.task)
@@ -63,6 +64,7 @@ def locate(asked: "Locate", out: Path) -> Result:
         with clock.stage("check the model"):
             measured = behaviour(model, proof, asked.batch_size)
             accuracy = task.accuracy(model, proof, asked.batch_size)
+            _check_chance(asked, accuracy)
         kept = Kept(out, _identity(asked, model, search))
         rest = ", the rest after an interruption" if kept.resumed else ""
         with clock.stage("score the edges" + rest):
@@ -109,6 +111,23 @@ def _check(asked: "Locate", task: Task, out: Path) -> None:
     if asked.draws < ProofSettings().draws:
         raise UsageError(f"--draws is {asked.draws}; write {ProofSettings().draws} or more.")
     make_folder(out)
+
+
+def _check_chance(asked: "Locate", accuracy: Accuracy) -> None:
+    """Refuse to explain what the model does not do, unless that is asked for."""
+    if accuracy.above_chance:
+        return
+    what = (
+        f"{asked.model} does {asked.task} no better than chance: it prefers the answer to the wrong one in "
+        f"{accuracy.prefers} of {accuracy.n} held-out pairs, where chance is 50 %."
+    )
+    if asked.at_chance == "stop":
+        raise TaskError(
+            f"{what} Expected a 95 % interval that lies above 50 %, since what a model does not do has no circuit. "
+            "Choose another task or --model; where the rate is high and the interval wide, take more pairs with "
+            "--proof; or write --at-chance go-on to search all the same."
+        )
+    print(f"warning: {what} The search goes on, as --at-chance says.", file=sys.stderr)
 
 
 def result_line(result: Result) -> str:

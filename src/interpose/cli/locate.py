@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from interpose.cli.base import Argument, write_json
 
@@ -42,6 +43,8 @@ class Locate:
     """Random circuits of each kind and size, 5 or more."""
     batch_size: int = 16
     """Prompt pairs in one forward pass; lower it when memory is short."""
+    at_chance: Literal["stop", "go-on"] = "stop"
+    """What to do where the model gets the task right no more often than a coin would."""
     device: str | None = None
     """Where to run, such as cuda; by default the processor."""
     json: bool = False

@@ -12,6 +12,7 @@ from interpose.tasks._pairs import Pairs
 from interpose.trace.model import Model
 
 _Z = 1.959963984540054  # the normal distribution's 97.5 % point
+_CHANCE = 0.5  # of two answers, one that is drawn blindly
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,11 @@ class Accuracy:
     def n(self) -> int:
         """The number of examples."""
         return self.prefers.n
+
+    @property
+    def above_chance(self) -> bool:
+        """Whether the model prefers the answer more often than a coin would: the interval lies above one half."""
+        return self.prefers.interval[0] > _CHANCE
 
     def __str__(self) -> str:
         return f"prefers the answer {self.prefers}, ranks it first {self.first}, n={self.n}"

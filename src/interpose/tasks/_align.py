@@ -124,20 +124,20 @@ def pieces(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     Some vocabularies give a leading space a token of its own at the start of a text only; a text that starts with
     a space is therefore read after a word.
     """
-    alone = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-    return [_inside(tokenizer, text, list(ids)) for text, ids in zip(texts, alone, strict=True)]
+    found = [list(ids) for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
+    inner = [row for row, text in enumerate(texts) if len(found[row]) != 1 and text.startswith(" ")]
+    if inner:
+        # All at once: a task asks for the pieces of a thousand words.
+        words = ["a", *("a" + texts[row] for row in inner)]
+        before, *after = (list(ids) for ids in tokenizer(words, add_special_tokens=False)["input_ids"])
+        for row, ids in zip(inner, after, strict=True):
+            found[row] = ids[len(before) :] if ids[: len(before)] == before else found[row]
+    return found
 
 
 def is_one_token(tokenizer: Any, ids: Sequence[int]) -> bool:
     """Whether a text with these token ids is one token of its own, rather than several or an unknown word."""
     return len(ids) == 1 and ids[0] != getattr(tokenizer, "unk_token_id", None)
-
-
-def _inside(tokenizer: Any, text: str, alone: list[int]) -> list[int]:
-    if len(alone) == 1 or not text.startswith(" "):
-        return alone
-    before, after = tokenizer(["a", "a" + text], add_special_tokens=False)["input_ids"]
-    return list(after[len(before) :]) if after[: len(before)] == before else alone
 
 
 def left_padded(tokenizer: Any, rows: Sequence[Sequence[int]]) -> tuple[Int[Tensor, "n pos"], Bool[Tensor, "n pos"]]:

@@ -54,6 +54,10 @@ class _Sum(NamedTuple):
         return self.a + self.b if self.operation == "addition" else self.a - self.b
 
     @property
+    def tens(self) -> tuple[int, int]:
+        return self.a // 10, self.b // 10
+
+    @property
     def carries(self) -> bool:
         """Whether the ones digits carry to the tens, or borrow from them."""
         ones = self.a % 10, self.b % 10
@@ -118,13 +122,13 @@ class Arithmetic(Task):
             TaskError: if a name is unknown, n is out of range, or the tokenizer writes numbers in several ways.
         """
         asked = request(self, n, seed, split, counterfactual)
-        style, pool = _style(tokenizer_of(model)), _questions(self.operation, split)
+        style, pool = _style(tokenizer_of(model)), _Pool(self.operation, split)
         random, spare = asked.random(f"{self.operation} clean"), asked.random(f"{self.operation} spare")
         examples = []
         cells = random.sample(_FORMATS[split], len(_FORMATS[split]))
-        for (line, between), number in asked.draw(cells, len(pool), random):
-            question = pool[number]
-            changed = _change(asked.counterfactual, question, pool, style, spare)
+        for (line, between), number in asked.draw(cells, len(pool.questions), random):
+            question = pool.questions[number]
+            changed = pool.change(asked.counterfactual, question, style, spare)
             worked = [_Sum(*pair, self.operation) for pair in _worked(self.operation, split)]
             before = "".join(f"{_fill(line, one).text} {one.result}{between}" for one in worked)
             examples.append(
@@ -174,34 +178,40 @@ class Arithmetic(Task):
         )
 
 
-def _questions(operation: str, split: str) -> list[_Sum]:
-    """All that can be asked in a split: results keep two digits, whatever the ones carry."""
-    sign = 1 if operation == "addition" else -1
-    worked = {pair for part in _WORKED for pair in _worked(operation, part)}
-    every = [
-        _Sum(a, b, operation)
-        for a, b in product(range(10, 100), repeat=2)
-        if 2 <= a // 10 + sign * (b // 10) <= 8 and (a, b) not in worked
-    ]
-    Random(f"arithmetic splits of {operation}").shuffle(every)
-    first = {"train": 0, "validation": 2, "test": 3}[split]
-    return [question for part in range(first, 2 if split == "train" else first + 1) for question in every[part::4]]
+class _Pool:
+    """All that can be asked in a split, and the same by tens digits."""
+
+    def __init__(self, operation: str, split: str) -> None:
+        """Results keep two digits, whatever the ones carry; worked examples are left out."""
+        sign = 1 if operation == "addition" else -1
+        worked = {pair for part in _WORKED for pair in _worked(operation, part)}
+        every = [
+            _Sum(a, b, operation)
+            for a, b in product(range(10, 100), repeat=2)
+            if 2 <= a // 10 + sign * (b // 10) <= 8 and (a, b) not in worked
+        ]
+        Random(f"arithmetic splits of {operation}").shuffle(every)
+        quarters = {"train": (0, 1), "validation": (2,), "test": (3,)}[split]
+        self.questions = [question for quarter in quarters for question in every[quarter::4]]
+        self.by_tens: dict[tuple[int, int], list[_Sum]] = {}
+        for question in self.questions:
+            self.by_tens.setdefault(question.tens, []).append(question)
+
+    def change(self, kind: str, question: _Sum, style: _Style, random: Random) -> _Sum:
+        """Another question of the same split, with another first token of its result."""
+        if kind == "ones_carry":
+            same = self.by_tens[question.tens]
+            return random.choice([other for other in same if other.carries != question.carries])
+        while True:
+            other = random.choice(self.questions)
+            if style.answer(other.result) != style.answer(question.result):
+                return other
 
 
 def _worked(operation: str, split: str) -> tuple[tuple[int, int], ...]:
     """The worked examples of a split; a difference undoes its sum."""
     pairs = _WORKED[split]
     return pairs if operation == "addition" else tuple((a + b, b) for a, b in pairs)
-
-
-def _change(kind: str, question: _Sum, pool: list[_Sum], style: _Style, random: Random) -> _Sum:
-    """Another question of the same split, with another first token of its result."""
-    if kind == "random":
-        answer = style.answer(question.result)
-        return random.choice([other for other in pool if style.answer(other.result) != answer])
-    tens = question.a // 10, question.b // 10
-    same = [other for other in pool if (other.a // 10, other.b // 10) == tens and other.carries != question.carries]
-    return random.choice(same)
 
 
 def _fill(line: str, question: _Sum, before: str = "", after: str = "") -> Filled:

@@ -34,7 +34,7 @@ _TEMPLATES = MappingProxyType(
             "Nobody can say why the {subject} beside the {attractor}",
             "The {subject} that stood in front of the {attractor} last year",
             "I do not think that the {subject} below the {attractor}",
-            "On this picture, the {subject} to the left of the {attractor}",
+            "On this map, the {subject} to the left of the {attractor}",
         ),
         "validation": (
             "The {subject} opposite the {attractor}",
@@ -45,7 +45,7 @@ _TEMPLATES = MappingProxyType(
         "test": (
             "The {subject} under the {attractor}",
             "They asked whether the {subject} across from the {attractor}",
-            "In this town, the {subject} between the river and the {attractor}",
+            "In this town, the {subject} between the canal and the {attractor}",
             "The report says that the {subject} right by the {attractor}",
         ),
     }
@@ -58,7 +58,7 @@ _WRITTEN_NOUNS = MappingProxyType(
         "machine, island, ship, bell, fence, clock, bottle, bag, guard, teacher, doctor, artist",
         "validation": "bridge, train, street, castle, cow, mirror, bed, basket, barn, cat, engine, gate, hotel, desk, "
         "village, pool, worker, driver, student, visitor",
-        "test": "king, park, plant, river, rock, room, sign, station, star, temple, tent, building, camera, screen, "
+        "test": "king, park, plant, pond, rock, room, sign, station, star, temple, tent, building, camera, screen, "
         "truck, writer, player, soldier, farmer, friend",
     }
 )
@@ -124,19 +124,18 @@ class SubjectVerb(Task):
             TaskError: if a name is unknown, n is out of range, or the tokenizer has too few nouns as single tokens.
         """
         asked = request(self, n, seed, split, counterfactual)
-        nouns, verbs = _known_nouns(tokenizer_of(model), split), _VERBS
-        random, spare = asked.random("clean"), asked.random("spare")
+        nouns = _known_nouns(tokenizer_of(model), split)
+        random, verbs, spare = asked.random("clean"), asked.random("verbs"), asked.random("spare")
         templates = random.sample(_TEMPLATES[split], len(_TEMPLATES[split]))
         cells = list(product(templates, _NUMBERS, self.attractors))
         examples = []
-        for (template, number, relation), item in asked.draw(cells, len(verbs) * len(nouns) * (len(nouns) - 1), random):
-            item, verb = divmod(item, len(verbs))
+        for (template, number, relation), item in asked.draw(cells, len(nouns) * (len(nouns) - 1), random):
             first, second = divmod(item, len(nouns) - 1)
             subject = _Noun(nouns[first], number)
             attractor = _Noun(nouns[second + (second >= first)], number if relation == "agrees" else _other(number))
             third = spare.choice([noun for noun in nouns if noun not in (subject.word, attractor.word)])
             changed = _change(asked.counterfactual, subject, attractor, third)
-            forms = dict(zip(_NUMBERS, verbs[verb], strict=True))
+            forms: dict[str, str] = dict(zip(_NUMBERS, verbs.choice(_VERBS), strict=True))
             examples.append(
                 Example(
                     clean=_fill(template, subject, attractor),
