@@ -204,6 +204,25 @@ def test_a_bad_line_is_named_with_what_was_expected(line: Any, said: str, model:
     assert str(error.value).startswith(str(path))
 
 
+def test_pairs_that_do_not_suit_are_left_out_where_that_is_asked_for(model: Any, write: Write) -> None:
+    bad = [SHORT, {**LINE, "answer": " Kate Kate"}, {**LINE, "wrong": " xqzvj"}, {**LINE, "wrong": " Kate"}]
+    path = write("mine.jsonl", *bad[:2], LINE, *bad[2:], {**LINE, "clean": CORRUPT, "corrupt": CLEAN})
+    with pytest.warns(
+        UserWarning, match=r"mine.jsonl: 4 of 6 pairs do not suit .* the first of them at .*mine.jsonl:1\."
+    ):
+        made = read_pairs(model, path, leave_out=True)
+    assert made.clean == (CLEAN, CORRUPT)
+    assert (made.info["n"], made.info["notes"][0].split(": ")[1][:12]) == (2, "4 of 6 pairs")
+    for number, line in enumerate(bad):
+        one = write(f"{number}.jsonl", line)
+        with pytest.raises(
+            TaskError, match=r"1 of 1 pairs do not suit this tokenizer, so none is left. Read the file w"
+        ):
+            read_pairs(model, one, leave_out=True)
+    good = write("good.jsonl", LINE)
+    assert read_pairs(model, good, leave_out=True).info == read_pairs(model, good).info
+
+
 def test_lines_with_other_roles_are_refused(model: Any, write: Write) -> None:
     path = write("mine.jsonl", {**LINE, "roles": {"io": "Kate"}}, LINE)
     with pytest.raises(TaskError, match=r"mine.jsonl:2: its roles are none, but those of .*mine.jsonl:1 are io; expec"):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from interpose.errors import TaskError
 from interpose.tasks import FILE_ENDINGS, _auto_circuit, _eap_ig, _jsonl
-from interpose.tasks._align import Tokenized, Wording, aligned, encode, pieces, tokenizer_of
+from interpose.tasks._align import Tokenized, Wording, aligned, encode, is_one_token, pieces, tokenizer_of
 from interpose.tasks._pairs import Pairs
 from interpose.tasks._roles import Span, tokens_of
 from interpose.tasks._table import Row, Source, Table, read_source
@@ -26,7 +26,9 @@ READERS: Mapping[str, Any] = MappingProxyType(dict(zip(FILE_ENDINGS, (_jsonl, _a
 """By the ending of a file, the module that reads it."""
 
 
-def read_pairs(model: Tokenized, path: str | Path, counterfactual: str | None = None) -> Pairs:
+def read_pairs(
+    model: Tokenized, path: str | Path, counterfactual: str | None = None, *, leave_out: bool = False
+) -> Pairs:
     """Counterfactual pairs from a file of your own, all of them, in the file's order.
 
     Three forms are read, told by the ending. Nothing in a file is ever executed.
@@ -42,6 +44,8 @@ def read_pairs(model: Tokenized, path: str | Path, counterfactual: str | None = 
         model: the model whose tokenizer is used.
         path: the file, at most 64 MB and 100,000 pairs.
         counterfactual: the column of a CSV that the corrupt prompts come from; by default the first.
+        leave_out: leave out the pairs that do not suit this tokenizer, those that do not align or whose answers are not
+            one token each, and warn how many they are; without it the first is an error.
 
     Returns:
         The pairs, as `ip.pairs` makes them; their `info` has the file's name and a hash of its text.
@@ -50,6 +54,8 @@ def read_pairs(model: Tokenized, path: str | Path, counterfactual: str | None = 
         TaskError: the file cannot be read, or a pair of it cannot be used; the message has the file and the line.
     """
     source, table, tokenizer = read(model, Path(path), counterfactual)
+    if leave_out:
+        table = _suiting(source, table, tokenizer)
     return made(source, table, tokenizer, table.rows)
 
 
@@ -98,6 +104,28 @@ def made(source: Source, table: Table, tokenizer: Any, rows: Sequence[Row]) -> P
         "n": len(rows),
     }
     return replace(found, info=info, roles=_roles(tokenizer, rows))
+
+
+def _suiting(source: Source, table: Table, tokenizer: Any) -> Table:
+    """The rows that are pairs for this tokenizer; warns how many are not, and raises where none is."""
+    rows = table.rows
+    answers, wrong = (pieces(tokenizer, [getattr(row, name) for row in rows]) for name in ("answer", "wrong"))
+    clean, corrupt = (encode(tokenizer, [getattr(row, name) for row in rows]) for name in ("clean", "corrupt"))
+    suits = [
+        is_one_token(tokenizer, right) and is_one_token(tokenizer, other) and right != other and len(one) == len(two)
+        for right, other, one, two in zip(answers, wrong, clean, corrupt, strict=True)
+    ]
+    if all(suits):
+        return table
+    kept, out = ([row for row, suit in zip(rows, suits, strict=True) if suit is side] for side in (True, False))
+    said = f"{source.name}: {len(out)} of {len(rows)} pairs do not suit this tokenizer"
+    if not kept:
+        raise TaskError(
+            f"{said}, so none is left. Read the file without leave_out to see what is wrong with the first."
+        )
+    note = f"{said} and are left out, the first of them at {out[0].place}."
+    warnings.warn(note, UserWarning, stacklevel=3)
+    return replace(table, rows=tuple(kept), notes=(*table.notes, note))
 
 
 def write_pairs(model: Tokenized, pairs: Pairs, path: str | Path) -> Path:
