@@ -56,10 +56,18 @@ def main(arguments: Sequence[str]) -> int:
     model = ip.load(options.model)
     for name in options.tasks:
         rows[name] = list(_rows(name, model, options))
+        _write(rows, model, options)
+        print(f"measured {name}", file=sys.stderr, flush=True)
+    print(f"{table(json.loads(options.out.read_text(encoding='utf-8')))}\nwrote {options.out}")
+    return 0
+
+
+def _write(rows: dict[str, Any], model: Model, options: argparse.Namespace) -> None:
+    """Write what there is so far, so that a run that is cut off has not measured for nothing."""
     measured = {
         "schema_version": 1,
         "created": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "command": " ".join(["benchmarks/task_rates.py", *arguments]),
+        "command": " ".join(["benchmarks/task_rates.py", *options.given]),
         "machine": processor(),
         "versions": versions([]),
         "model": options.model,
@@ -73,8 +81,6 @@ def main(arguments: Sequence[str]) -> int:
     if options.out == OUT:
         text = PAGE.read_text(encoding="utf-8")
         PAGE.write_text(TABLE.sub(lambda _: table(measured), text), encoding="utf-8")
-    print(f"{table(measured)}\nwrote {options.out}")
-    return 0
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -89,6 +95,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=OUT, help="the file (default benchmarks/results/tasks.json)")
     parser.add_argument("--quick", action="store_true", help="4 pairs a split")
     options = parser.parse_args(arguments)
+    options.given = list(arguments)
     if options.quick:
         options.n = 4
     return options
