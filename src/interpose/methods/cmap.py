@@ -2,7 +2,8 @@
 
     score(unit) = m(clean run with the unit as in the other model) - m(clean run)
 
-m = logit(answer) - logit(wrong), for this model's run. Positive where the other model's version of the unit helps the behaviour.
+m = logit(answer) - logit(wrong), in this model. Positive where the other model's version of the unit helps the
+behaviour.
 
 Source: Prakash et al. 2024, https://arxiv.org/abs/2402.14811, who patch groups of heads of a fine-tuned model into the
 one it was made from, to find which carry what it does better. `ActivationPatching` takes the values from another prompt
