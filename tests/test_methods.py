@@ -27,9 +27,15 @@ WITHOUT_A_SOURCE = {"random"}
 ROLES = {"subject_last": torch.tensor([-2, -3, -2]), "end": torch.tensor([-1, -1, -1])}
 
 
+SECOND: list[str] = []
+"""The folder of another model, for methods that compare two."""
+
+
 def method(name: str) -> Method:
-    """A method with its own settings, except that one which goes in many steps takes a few here."""
+    """A method with its own settings; but one which goes in many steps takes a few, and one with a source a folder."""
     made: Method = discovery.load("interpose.methods", name)()
+    if hasattr(made, "source"):
+        made = dataclasses.replace(made, source=SECOND[0])  # type: ignore[call-arg]
     steps = getattr(made, "steps", 0)
     return dataclasses.replace(made, steps=3) if steps > 3 else made  # type: ignore[call-arg]
 
@@ -38,15 +44,28 @@ def mediator(name: str) -> Mediator:
     return discovery.load("interpose.mediators", name)()
 
 
-@pytest.fixture(scope="module")
-def model() -> ip.Model:
-    """One layer, two heads that share a key; no test changes it."""
-    torch.manual_seed(0)
+def fresh(seed: int) -> ip.Model:
+    torch.manual_seed(seed)
     model = ip.build("llama", layers=1, heads=2, kv_heads=1, width=12, neurons=16, vocab=50, pad_token_id=0)
     with torch.no_grad():
         for weight in model.network.parameters():
             weight.mul_(10)
     return model
+
+
+@pytest.fixture(scope="module", autouse=True)
+def second(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of a model of the same sizes with other weights."""
+    network: Any = fresh(1).network
+    SECOND[:] = [str(tmp_path_factory.mktemp("second"))]
+    network.save_pretrained(SECOND[0])
+    return SECOND[0]
+
+
+@pytest.fixture(scope="module")
+def model() -> ip.Model:
+    """One layer, two heads that share a key; no test changes it."""
+    return fresh(0)
 
 
 @pytest.fixture(scope="module")

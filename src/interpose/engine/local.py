@@ -1,7 +1,7 @@
 """The local backend: graphs run on a network in this process."""
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, final
 
@@ -16,7 +16,7 @@ from interpose.engine.resumed import Stock
 from interpose.engine.runner import Runner
 from interpose.engine.sweep import Sweep
 from interpose.engine.view import is_hooked, packages_of
-from interpose.errors import SiteError
+from interpose.errors import LoadError, SiteError
 from interpose.graph.feed import Feed
 from interpose.graph.nodes import Graph
 from interpose.graph.places import Dims, Table
@@ -37,6 +37,8 @@ class LocalBackend:
     Attributes:
         counts: how many passes it has made so far.
         memory: how many bytes the runs of a sweep may hold at once, about; None for half of what is free.
+        opener: opens another model by name, with a number type and a device; None where nobody gave one.
+        opened: the weights' hash of every model that was opened, by name.
     """
 
     def __init__(
@@ -46,6 +48,8 @@ class LocalBackend:
         self.network, self.family, self.dims, self.attention = network, family, dims, attention
         self.memory: int | None = None
         self.counts = Counts()
+        self.opener: Callable[[str, torch.dtype, torch.device], Any] | None = None
+        self.opened: dict[str, str] = {}
         self._runners: dict[Graph, Runner] = {}
         # The parts that have weights of their own; which weights they are may change.
         self._owners = [part for part in network.modules() if part._parameters]
@@ -99,6 +103,17 @@ class LocalBackend:
     def search(self, method: Any, model: Any, pairs: Any, mediators: Any) -> Any:
         """Run a method's own search here, beside the weights."""
         return method.search(model, pairs, mediators)
+
+    def open(self, name: str) -> Any:
+        """Another model, here; see `interpose.graph.Backend`."""
+        if self.opener is None:
+            raise LoadError(
+                f"{name!r} cannot be opened from here: this model was not made by ip.load, ip.wrap or ip.build, so it "
+                "does not know how models are loaded. Make it with one of these."
+            )
+        found = self.opener(name, self.dtype, self.device)
+        self.opened[name] = found.weights_hash
+        return found
 
     def nearest(self, path: str) -> str:
         """A sentence naming the modules whose paths are closest to `path`."""

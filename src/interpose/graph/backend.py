@@ -1,6 +1,6 @@
 """The seam between what to do and where it runs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from interpose.graph.feed import Feed
@@ -10,6 +10,11 @@ from interpose.graph.nodes import Graph
 @runtime_checkable
 class Backend(Protocol):
     """Whatever can run graphs: this process, a server in this process, a server elsewhere."""
+
+    @property
+    def opened(self) -> Mapping[str, str]:
+        """The weights' hash of every other model that was opened here, by name."""
+        ...
 
     def run_many(self, graphs: Sequence[Graph], feeds: Sequence[Feed]) -> Iterator[dict[str, Any]]:
         """Run each graph with the feed beside it.
@@ -37,5 +42,19 @@ class Backend(Protocol):
 
         Returns:
             what the method's `search` returns.
+        """
+        ...
+
+    def open(self, name: str) -> Any:
+        """Another model, where this one runs.
+
+        Args:
+            name: as `ip.load` takes it.
+
+        Returns:
+            the other model, on the same device and with the same number type.
+
+        Raises:
+            LoadError: this backend has no way to open models, or there is none of that name.
         """
         ...

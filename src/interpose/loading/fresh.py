@@ -6,6 +6,7 @@ from typing import Any
 from interpose.errors import LoadError
 from interpose.loading.attention import adapter
 from interpose.loading.heads import auto_class
+from interpose.loading.opening import opening
 from interpose.trace.info import ModelInfo
 from interpose.trace.model import Model
 
@@ -56,7 +57,7 @@ def build(family: str, **config: Any) -> Model:
     """
     network = stock(family, **config)
     kind = str(network.config.model_type)
-    return Model(network, info=ModelInfo(name=kind, source="build"), attention=adapter(network))
+    return opening(Model(network, info=ModelInfo(name=kind, source="build"), attention=adapter(network)))
 
 
 def stock(family: str, **config: Any) -> Any:

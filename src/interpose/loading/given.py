@@ -6,6 +6,7 @@ import torch
 
 from interpose.errors import LoadError
 from interpose.loading.attention import adapter
+from interpose.loading.opening import opening
 from interpose.trace.info import ModelInfo
 from interpose.trace.model import Model
 
@@ -35,4 +36,4 @@ def wrap(module: torch.nn.Module, tokenizer: Any = None) -> Model:
     config = getattr(module, "config", None)
     name = getattr(config, "name_or_path", "") or type(module).__name__
     info = ModelInfo(name=str(name), source="wrap")
-    return Model(module, tokenizer=tokenizer, info=info, attention=adapter(module))
+    return opening(Model(module, tokenizer=tokenizer, info=info, attention=adapter(module)))

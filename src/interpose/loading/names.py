@@ -16,6 +16,7 @@ import torch
 from interpose.errors import LoadError
 from interpose.loading.attention import adapter as attention_of
 from interpose.loading.cards import CARD, Card, cards, read
+from interpose.loading.opening import opening
 from interpose.loading.placement import Placement, placement
 from interpose.trace.info import ModelInfo
 from interpose.trace.model import Model
@@ -56,7 +57,7 @@ def load(
             info = replace(info, note=_joined(info.note, _quantised(network)))
         if adapter is not None:
             network, info = _with_adapter(network, info, os.fspath(adapter))
-    return Model(network, tokenizer=tokenizer, info=info, attention=attention_of(network))
+    return opening(Model(network, tokenizer=tokenizer, info=info, attention=attention_of(network)))
 
 
 def _with_adapter(network: torch.nn.Module, info: ModelInfo, adapter: str) -> tuple[torch.nn.Module, ModelInfo]:

@@ -62,6 +62,9 @@ class Method(ABC):
             "seconds": time.perf_counter() - started,
             "versions": versions(),
         }
+        source = getattr(self, "source", None)  # methods that compare two models
+        if isinstance(source, str) and source in model.backend.opened:
+            meta["source_hash"] = model.backend.opened[source]
         return Scores(values.detach().float().cpu(), units, meta)
 
     @abstractmethod

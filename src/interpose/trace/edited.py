@@ -1,7 +1,7 @@
 """Running an edited model: the edit in front of every graph, whoever runs it."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, final
@@ -90,6 +90,15 @@ class EditedBackend:
     def search(self, method: Any, model: Any, pairs: Any, mediators: Any) -> Any:
         """Run a search method beside the weights, on the edited model."""
         return self.inner.search(method, model, pairs, mediators)
+
+    @property
+    def opened(self) -> Mapping[str, str]:
+        """As of what runs the graphs."""
+        return self.inner.opened
+
+    def open(self, name: str) -> Any:
+        """Another model, without the edit."""
+        return self.inner.open(name)
 
     def _with_edit(self, graph: Graph, generations: frozenset[str]) -> Composed:
         key = graph, generations
