@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interpose.graph import Feed, Graph
+from interpose.graph import Feed, Graph, Site
+from interpose.graph.moved import moved
 from interpose.mediators.edges import Edges, projected, readers, stream_at
 from interpose.models.stream import StreamGraph
 from interpose.search.ablation import written_instead
@@ -99,6 +100,7 @@ class _Passes:
         self._sources = Sources(model, graph)
         self._written: dict[str, Tensors] = {}
         self._attention: dict[str, Tensors] = {}
+        self._mixed: tuple[str, Graph, Feed] | None = None
 
     def written(self, part: Pairs, end: str) -> Tensors:
         """What the sources write on the clean or the corrupt prompts, as `EdgeSums` takes it."""
@@ -133,11 +135,22 @@ class _Passes:
             self._part, self._written, self._attention = part, {}, {}
 
     def _run(self, kind: str, part: Pairs, end: str, **tensors: Tensor) -> Tensors:
-        if kind not in self._blocks:
-            self._blocks[kind] = self._record(kind, part, tensors)
-        graph, feed = self._blocks[kind]
+        graph, feed = self._block(kind, part, tensors)
         worlds = {"prompt": part.clean_batch() if end == "clean" else part.corrupt_batch()}
         return next(self._model.backend.run_many([graph], [feed_of(feed, part, worlds, **tensors)]))
+
+    def _block(self, kind: str, part: Pairs, tensors: Tensors) -> tuple[Graph, Feed]:
+        if kind in self._blocks:
+            return self._blocks[kind]
+        if kind in ("written", "end", "attention"):
+            self._blocks[kind] = self._record(kind, part, tensors)
+            return self._blocks[kind]
+        # One block serves all sites that are held: recording it for each would take longer than the runs of few pairs.
+        if self._mixed is None:
+            self._mixed = kind, *self._record(kind, part, tensors)
+        site, graph, feed = self._mixed
+        self._blocks[kind] = moved(graph, (Site(site), ()), (Site(kind), ())), feed
+        return self._blocks[kind]
 
     def _record(self, kind: str, part: Pairs, tensors: Tensors) -> tuple[Graph, Feed]:
         model = self._model
