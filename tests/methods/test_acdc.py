@@ -118,7 +118,7 @@ def test_every_edge_counts_as_progress(make: Make, even: Pairs) -> None:
             "ACDC drops edges whose loss rises by less than its threshold, which must be above 0 and is 0.0. "
             "Write for example ACDC(threshold=0.01).",
         ),
-        (ACDC(loss="ce"), Edges(), "ACDC has the losses 'kl' and 'logit_difference', and not 'ce'."), 
+        (ACDC(loss="ce"), Edges(), "ACDC has the losses 'kl' and 'logit_difference', and not 'ce'."),
     ],
 )
 def test_what_it_cannot_do_is_refused(method: ACDC, units: Any, said: str, make: Make, even: Pairs) -> None:

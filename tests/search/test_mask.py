@@ -26,7 +26,9 @@ WHOLE: list[Mediator] = [Edges(), Nodes(), Positions(of=Nodes()), Streams()]
 """Units that are the whole model together."""
 
 
-def masked(model: ip.Model, pairs: Pairs, units: Mediator, loss: Loss = KL(), size: int = 8, mix: Mix = Mix()) -> Masked:
+def masked(
+    model: ip.Model, pairs: Pairs, units: Mediator, loss: Loss = KL(), size: int = 8, mix: Mix = Mix()
+) -> Masked:
     mixing = mixing_of(model, pairs, units, mix)
     assert mixing is not None
     return Masked(model, pairs, mixing, loss, size)
