@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from interpose.engine.base import Base, last_logits
+from interpose.engine.differing import by_position, indexed
 from interpose.engine.fitting import fitting, widened
 from interpose.engine.making import Making, Misfit
 from interpose.engine.needs import used_by
@@ -111,17 +112,24 @@ class Member:
         return last_logits(self.reach)
 
     def _difference(self, making: Making, site: Site, index: int, write: Write) -> Tensor | None:
-        making.make(self.reach.rests[index])
-        before, after = self.base.sites[site], making.get(write.value.index)
-        after = fitting(site, after, before.dtype, before.shape)
-        axis = position_axis(site)
-        if axis is None or after.shape[axis] != before.shape[axis]:
+        axis, before, rest = position_axis(site), self.base.sites[site], self.reach.rests[index]
+        if axis is None:
             return None
         # What is no number reaches positions before it too: what hides those adds to it, or multiplies it by zero.
-        odd = after.isnan() if site.local in ("attn.scores", "attn.pattern") else ~after.isfinite()
-        differs = (after != widened(before, after.shape)) | odd.any()
-        others = [number for number in range(differs.ndim) if number != axis]
-        return differs.any(others[0]) if len(others) == 1 else differs.movedim(axis, 0).flatten(1).any(1)
+        odd = torch.isnan if site.local in ("attn.scores", "attn.pattern") else _is_infinite
+        part = indexed(self.reach.graph.nodes[write.value.index])
+        if part is not None:
+            making.make(rest[:-1])
+            old, new = before[part.where], part.fitting(making.get(part.value), before)
+            if making.get(part.of) is before and new is not None:
+                found = before.new_zeros(before.shape[axis], dtype=torch.bool)
+                found[part.along(axis)] = by_position(new != old, axis)
+                return found | odd(new).any()
+        making.make(rest)
+        after = fitting(site, making.get(write.value.index), before.dtype, before.shape)
+        if after.shape[axis] != before.shape[axis]:
+            return None
+        return by_position(after != widened(before, after.shape), axis) | odd(after).any()
 
     def tokens(self, position: int) -> int:
         """How many tokens it takes through the network from a position on."""
@@ -219,6 +227,10 @@ class Member:
         heads = {index for rest in self.reach.rests.values() for index in rest} | set(self.reach.rests)
         nodes = self.reach.graph.nodes
         return Counter(used for index in heads for used in used_by(nodes[index]))
+
+
+def _is_infinite(value: Tensor) -> Tensor:
+    return ~value.isfinite()
 
 
 def _from_start(position: int, length: int) -> int:
