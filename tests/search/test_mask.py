@@ -211,7 +211,7 @@ def test_what_is_kept_and_what_is_computed_anew_are_the_same(
 
 
 def fitted(model: ip.Model, pairs: Pairs, seed: int, gate: Gate = NOISY, size: int = 2) -> Tensor:
-    return fit_mask(masked(model, pairs, Edges(), size=size), gate, PerUnit(0.01), Optimiser(steps=4), seed)
+    return fit_mask(masked(model, pairs, Edges(), size=size), gate, PerUnit(0.01), Optimiser(steps=2), seed)
 
 
 def test_the_same_seed_gives_the_same_mask_and_no_global_chance_is_used(make: Make, even: Pairs) -> None:
