@@ -56,44 +56,44 @@ def found(method: Method, solved: Solved, units: Any) -> dict[str, float]:
 
 @pytest.mark.parametrize("keep", [False, True])
 def test_dcm_finds_the_one_head(keep: bool, one_head: Solved) -> None:
-    scores = found(DCM(steps=25, keep=keep), one_head, Heads())
+    scores = found(DCM(steps=15, keep=keep), one_head, Heads())
     assert scores == {"a0.h0": 0, "a0.h1": 0, "a1.h0": 1, "a1.h1": 0}
 
 
 def test_dcm_finds_its_value_and_nothing_of_its_query_and_key(one_head: Solved) -> None:
-    scores = found(DCM(steps=25), one_head, HeadInputs())
+    scores = found(DCM(steps=15), one_head, HeadInputs())
     assert {name for name, score in scores.items() if score > 0} == {"a1.h0<v>"}
     assert scores["a1.h0<v>"] == 1
 
 
 def test_dcm_finds_the_position_that_the_head_reads(one_head: Solved) -> None:
-    scores = found(DCM(steps=25), one_head, Positions(of=HeadInputs()))
+    scores = found(DCM(steps=15), one_head, Positions(of=HeadInputs()))
     assert {name for name, score in scores.items() if score > 0} == {"a1.h0<v>@-2"}
 
 
 def test_dcm_finds_the_edges_of_the_head(one_head: Solved) -> None:
-    scores = found(DCM(steps=30, keep=True), one_head, Edges())
+    scores = found(DCM(steps=20, keep=True), one_head, Edges())
     assert {name for name, score in scores.items() if score > 0.5} == {"input->a1.h0<v>", "a1.h0->logits"}
 
 
 def test_dcm_finds_the_neuron(one_neuron: Callable[[str], Solved]) -> None:
     solved = one_neuron("relu")
-    assert found(DCM(steps=25), solved, Neurons()) == {"m0.n0": 1}
-    assert found(DCM(steps=25), solved, Heads()) == {"a0.h0": 0}
-    assert found(DCM(steps=25), solved, MLPs()) == {"m0": 1}
-    assert found(DCM(steps=25), solved, Nodes()) == {"input": 1, "a0.h0": 0, "m0": 1}
+    assert found(DCM(steps=15), solved, Neurons()) == {"m0.n0": 1}
+    assert found(DCM(steps=15), solved, Heads()) == {"a0.h0": 0}
+    assert found(DCM(steps=15), solved, MLPs()) == {"m0": 1}
+    assert found(DCM(steps=15), solved, Nodes()) == {"input": 1, "a0.h0": 0, "m0": 1}
 
 
 def test_a_unit_is_taken_if_it_is_worth_its_price(one_neuron: Callable[[str], Solved]) -> None:
     """The neuron moves the behaviour from 2.25 to 0.75, so it is worth 1.5 logits."""
     solved = one_neuron("relu")
     for keep in (False, True):
-        cheap = found(DCM(steps=30, sparsity=1.4, keep=keep), solved, Neurons())
-        dear = found(DCM(steps=30, sparsity=1.6, keep=keep), solved, Neurons())
+        cheap = found(DCM(steps=15, sparsity=1.4, keep=keep), solved, Neurons())
+        dear = found(DCM(steps=15, sparsity=1.6, keep=keep), solved, Neurons())
         assert (cheap["m0.n0"], dear["m0.n0"]) == (1, 0)
 
 
-EDGES: list[Method] = [DCM(steps=30, keep=True), UGS(steps=60, lr=0.25), EdgePruning(steps=60, lr=0.3)]
+EDGES: list[Method] = [DCM(steps=20, keep=True), UGS(steps=25, lr=0.5, pairs_per_step=8), EdgePruning(steps=30, lr=0.5)]
 
 
 @pytest.mark.parametrize("method", EDGES, ids=lambda method: type(method).__name__)
@@ -123,7 +123,7 @@ def test_patience_ends_early(one_head: Solved) -> None:
 
 def test_the_seed_decides_where_there_is_chance(make: Make, even: Pairs) -> None:
     model = make("llama")
-    for method in (UGS(steps=4, pairs_per_step=2), EdgePruning(steps=4, pairs_per_step=2)):
+    for method in (UGS(steps=3, pairs_per_step=2), EdgePruning(steps=3, pairs_per_step=2)):
         first, again = (method.score(model, even, Edges()).values for _ in range(2))
         other = replace(method, seed=1).score(model, even, Edges()).values  # type: ignore[call-arg]
         assert torch.equal(first, again)

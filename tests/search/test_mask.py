@@ -22,12 +22,13 @@ from interpose.search.training import Optimiser
 from interpose.tasks.base import Pairs
 
 Make = Callable[..., ip.Model]
+KEEP, WHOLE_MODEL, NOISY = Mix(), KL(), HardConcrete()
 WHOLE: list[Mediator] = [Edges(), Nodes(), Positions(of=Nodes()), Streams()]
 """Units that are the whole model together."""
 
 
 def masked(
-    model: ip.Model, pairs: Pairs, units: Mediator, loss: Loss = KL(), size: int = 8, mix: Mix = Mix()
+    model: ip.Model, pairs: Pairs, units: Mediator, loss: Loss = WHOLE_MODEL, size: int = 8, mix: Mix = KEEP
 ) -> Masked:
     mixing = mixing_of(model, pairs, units, mix)
     assert mixing is not None
@@ -239,8 +240,8 @@ def test_what_is_kept_and_what_is_computed_anew_are_the_same(
     assert torch.allclose(found[1], found[3], atol=1e-5)
 
 
-def fitted(model: ip.Model, pairs: Pairs, seed: int, gate: Gate = HardConcrete(), size: int = 2) -> Tensor:
-    return fit_mask(masked(model, pairs, Edges(), size=size), gate, PerUnit(0.01), Optimiser(steps=4), seed)
+def fitted(model: ip.Model, pairs: Pairs, seed: int, gate: Gate = NOISY, size: int = 2) -> Tensor:
+    return fit_mask(masked(model, pairs, Edges(), size=size), gate, PerUnit(0.01), Optimiser(steps=2), seed)
 
 
 def test_the_same_seed_gives_the_same_mask_and_no_global_chance_is_used(make: Make, even: Pairs) -> None:

@@ -26,7 +26,7 @@ from interpose.methods.base import Method
 from interpose.search.gates import Clamp
 from interpose.search.mask import Masked, fit_mask, mixing_of
 from interpose.search.mixing import Mix
-from interpose.search.objective import Logit, PerUnit
+from interpose.search.objective import BEHAVIOUR, Logit, PerUnit
 from interpose.search.training import Optimiser
 from interpose.tasks.base import Pairs
 from interpose.trace import Model
@@ -63,7 +63,7 @@ class DCM(Method):
             raise self.refuse(
                 mediators, "It masks places (Heads(), ...) and Edges(); others take ActivationPatching()."
             )
-        loss = Logit("answers", "wrong") if self.keep else Logit("wrong", "answers")
+        loss = Logit("answers", "wrong") if self.keep else BEHAVIOUR
         masked = Masked(model, pairs, mixing, loss, self.pairs_per_step)
         mask = fit_mask(masked, Clamp(), PerUnit(self.sparsity, closed=not self.keep), optimiser, self.seed)
         return mask if self.keep else 1 - mask

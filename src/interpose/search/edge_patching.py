@@ -14,7 +14,7 @@ from interpose.graph import Feed, Graph
 from interpose.mediators.edges import Edges, all_written, cut_edges, readers, table_of
 from interpose.search.ablation import written_instead
 from interpose.search.behaviour import first_difference, last_logits
-from interpose.search.objective import Logit, Loss
+from interpose.search.objective import BEHAVIOUR, Loss
 from interpose.tasks.base import Pairs
 from interpose.trace import Model
 
@@ -51,7 +51,7 @@ class EdgePatching:
         edges: Edges | None = None,
         batch_size: int = 32,
         ablation: str = "counterfactual",
-        measure: Loss = Logit("wrong", "answers"),  # noqa: B008
+        measure: Loss = BEHAVIOUR,
     ) -> None:
         """Run the corrupt prompts once, or those whose mean is taken."""
         self.model, self.graph = model, (edges or Edges()).graph(model)

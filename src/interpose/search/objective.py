@@ -63,6 +63,10 @@ class Logit(Loss):
         return -high if self.less is None else logits.gather(1, given["low"].unsqueeze(1))[:, 0] - high
 
 
+BEHAVIOUR = Logit("wrong", "answers")
+"""logit(answer) - logit(wrong), the behaviour itself: what a mask that is to break it makes small."""
+
+
 @final
 @dataclass(frozen=True)
 class CrossEntropy(Loss):
