@@ -76,3 +76,16 @@ def test_when_the_job_is_done_nothing_is_left(kept: Kept, tmp_path: Path) -> Non
     kept.scores(make)
     kept.clear()
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_jobs_that_run_the_same_circuits_share_what_they_measured(tmp_path: Path) -> None:
+    shared: dict[str, torch.Tensor] = {}
+    first, second = (Kept(tmp_path, {"method": name}, shared) for name in ("eap", "random"))
+    first["abc"] = torch.ones(2)
+    assert torch.equal(second["abc"], torch.ones(2))
+    first.clear()
+    assert "abc" in second
+    assert not second.resumed and list(second) == []
+    assert "abc" not in Kept(tmp_path, {"method": "random"})
+    del second["abc"]
+    assert "abc" not in second

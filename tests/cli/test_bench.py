@@ -115,6 +115,18 @@ def test_a_cell_is_what_locate_finds(matrix: Path, out: Path, folder: Path) -> N
     assert row["auroc"] is None
 
 
+def test_cells_of_one_question_run_no_circuit_twice(
+    folder: Path, tmp_path: Path, seen: Any, matrix: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench(tmp_path, "--models", str(folder), "--methods", "random:seed=3", "eap-ig") == 0
+    assert len(seen.circuits) == len(set(seen.circuits)) > 20
+    # The other way round than in `matrix`, where more of the circuits of eap-ig were run first.
+    expected = {row["key"]: row for row in board(matrix)}
+    for row in board(tmp_path):
+        for name in ("circuit_cpr", "uniform_cpr_low", "shuffled_cmd_log_high"):
+            assert row[name] == pytest.approx(expected[row["key"]][name], abs=1e-5)
+
+
 def test_the_csv_has_the_same_rows(matrix: Path) -> None:
     with (matrix / "leaderboard.csv").open(newline="") as file:
         found = list(csv.DictReader(file))

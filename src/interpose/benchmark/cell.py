@@ -70,6 +70,12 @@ class Cell:
         given = ",".join(f"{name}={value}" for name, value in self.settings.items())
         return f"{self.method}:{given}" if given else self.method
 
+    @property
+    def question(self) -> str:
+        """All that a circuit's faithfulness depends on, besides the circuit: the same text, the same numbers."""
+        names = ("model", "task", "counterfactual", "proof", "seed", "batch_size", "device")
+        return json.dumps([getattr(self, name) for name in names])
+
     def key(self, model: "Identity") -> str:
         """A hash of everything that can change the cell: another key, another cell.
 

@@ -26,10 +26,12 @@ class Kept(MutableMapping[str, Tensor]):
     Args:
         out: the job's folder.
         identity: everything that the measurements depend on.
+        shared: measurements that other jobs of this process have in common with this one; it gains those made here.
     """
 
-    def __init__(self, out: Path, identity: dict[str, Any]) -> None:
+    def __init__(self, out: Path, identity: dict[str, Any], shared: dict[str, Tensor] | None = None) -> None:
         """Open the folder, or make it."""
+        self._shared = {} if shared is None else shared
         key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
         self._folder = out / f".unfinished-{key}"
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -47,6 +49,8 @@ class Kept(MutableMapping[str, Tensor]):
 
     def __getitem__(self, key: str) -> Tensor:
         """A kept measurement."""
+        if key in self._shared:
+            return self._shared[key]
         try:
             return load_file(self._path(key))["metric"]
         except (FileNotFoundError, SafetensorError, KeyError) as error:
@@ -64,12 +68,14 @@ class Kept(MutableMapping[str, Tensor]):
         draft = self._path(key).with_suffix(".draft")
         save_file({"metric": value.contiguous()}, draft)
         draft.replace(self._path(key))
+        self._shared[key] = value
 
     def __delitem__(self, key: str) -> None:
         """Forget a measurement."""
         if key not in self:
             raise KeyError(key)
-        self._path(key).unlink()
+        self._shared.pop(key, None)
+        self._path(key).unlink(missing_ok=True)
 
     def __iter__(self) -> Iterator[str]:
         """The keys of what was kept whole."""

@@ -1,10 +1,13 @@
 """The matrix: every model on every task by every method. What is there already is not run again."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol, final, runtime_checkable
+
+from torch import Tensor
 
 from interpose.benchmark.cell import Cell, Identity, Outcome, run, unloaded
 from interpose.benchmark.kept import Kept
@@ -108,13 +111,16 @@ def bench(
 class Local:
     """Runs cells here, one after the other. A cell that was cut off goes on where it stopped.
 
+    Random circuits do not depend on the method, so that cells of one model and task run many of the same circuits; what
+    one has measured the next does not measure again.
+
     Args:
         folder: where unfinished cells keep what they have measured.
     """
 
     def __init__(self, folder: Path) -> None:
         """Load nothing yet."""
-        self._folder = folder
+        self._folder, self._measured = folder, defaultdict[str, dict[str, Tensor]](dict)
 
     def identify(self, models: Sequence[tuple[str, str | None]]) -> Iterator[Identity | Exception]:
         """See `Engine.identify`."""
@@ -127,8 +133,9 @@ class Local:
         """See `Engine.run`."""
         for planned in work:
             watching.begun(planned.cell.label)
-            yield planned, outcome_of(planned, hours, watching.stage, self._folder)
-            Kept(self._folder, {"cell": planned.key}).clear()
+            kept = Kept(self._folder, {"cell": planned.key}, self._measured[planned.cell.question])
+            yield planned, outcome_of(planned, hours, watching.stage, kept)
+            kept.clear()
 
     def close(self) -> None:
         """See `Engine.close`."""
@@ -142,21 +149,21 @@ def identified(name: str, device: str | None) -> Identity | Exception:
         return error
 
 
-def outcome_of(planned: Planned, hours: float | None, tell: Watcher | None, folder: Path | None) -> Outcome:
+def outcome_of(planned: Planned, hours: float | None, tell: Watcher | None, kept: Kept | None) -> Outcome:
     """Load the model of a cell, unless it is the last one that was loaded, and run the cell.
 
     Args:
         planned: the cell.
         hours: the most that it may take.
         tell: told of progress.
-        folder: where it keeps what it has measured; None to keep nothing.
+        kept: what was measured before; filled as results arrive.
     """
     cell, key = planned.cell, planned.key
     try:
         model = _loaded(cell.model, cell.device)
     except Exception as error:
         return Outcome(unloaded(cell, error).model_copy(update={"key": key}), None)
-    return run(cell, key, model, hours, tell, None if folder is None else Kept(folder, {"cell": key}))
+    return run(cell, key, model, hours, tell, kept)
 
 
 @lru_cache(maxsize=1)

@@ -50,7 +50,7 @@ class Record(Part):
         result: what was found, as in `result.json` of `interpose locate`.
         units: what the method scored.
         cost: of the search.
-        seconds: of the whole cell.
+        seconds: of the whole cell; circuits that a cell before it had run already are not run again.
         weighted_edges: edges of the signed circuits after pruning, each weighted by the share of its source's outputs
             that is in the circuit, which is all of it for edges and nodes; one number a size.
         auroc: of the scores against the edges that are known to matter; None where none are known.

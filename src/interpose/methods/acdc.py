@@ -70,7 +70,7 @@ class ACDC(Method):
         losses = {"kl": KL(), "logit_difference": Logit("answers", "wrong")}
         if self.loss not in losses:
             raise SearchError(f"ACDC has the losses 'kl' and 'logit_difference', and not {self.loss!r}.")
-        patching = EdgePatching(model, pairs, mediators, self.batch_size, losses[self.loss])
+        patching = EdgePatching(model, pairs, mediators, self.batch_size, measure=losses[self.loss])
         scores = torch.zeros(patching.graph.n_edges, dtype=torch.float64)
         tested = _tested(patching, self.threshold)
         for edge, rise in track(tested, len(scores), "testing edges", patching.batches):
