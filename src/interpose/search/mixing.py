@@ -26,7 +26,6 @@ from interpose.search.selection import prune
 from interpose.tasks.base import Pairs
 from interpose.trace import Model
 
-
 _OWNER = "owner."
 """What stands in front of a site's name where it is said which unit each of its places belongs to."""
 
@@ -145,13 +144,14 @@ class PlaceMixing(Mixing):
         by_site: dict[str, list[tuple[int, Unit]]] = {site.name: [] for site in self._sites}
         for number, unit in enumerate(units):
             by_site[unit.site.name].append((number, unit))
-        self.layout: dict[str, Tensor] = {}
+        layout: dict[str, Tensor] = {}
         for name, inside in by_site.items():
             owners = self._owners(inside, pairs)
             if any(unit.role is not None for _, unit in inside):
-                self.layout[f"{_OWNER}{name}"] = owners
+                layout[f"{_OWNER}{name}"] = owners
             else:
                 self._owner[name] = owners[0]
+        self.layout: Mapping[str, Tensor] = layout
 
     def _owners(self, units: list[tuple[int, Unit]], pairs: Pairs) -> Int[Tensor, "pairs ..."]:
         """The number of the unit that each place of a site belongs to, or how many units there are where none.
