@@ -124,7 +124,7 @@ def tiny(family: str, **config: Any) -> tuple[ip.Model, Pairs]:
 
 def test_where_logits_are_capped_the_behaviour_before_the_cap_is_explained() -> None:
     sizes: dict[str, Any] = {"heads": 2, "kv_heads": 1, "width": 12, "head_width": 6}
-    model, pairs = tiny("gemma2", **sizes, final_logit_softcapping=2.0)
+    model, pairs = tiny("gemma2", **sizes, final_logit_softcapping=0.5)
     with model.trace(pairs.clean_batch()):
         normed, capped = model.norm.output[:, -1].save(), model.logits[:, -1].save()
     words, rows = model.network.get_output_embeddings().weight.detach(), torch.arange(2)
