@@ -22,10 +22,10 @@ _IDS = {word: number for number, word in enumerate(_WORDS)}
 _PLACES = {"same": "a0.h1", "choice": "a1.h2"}
 _EDGES = ("input->a0.h1<q>", "input->a0.h1<k>", "a0.h1->a1.h2<q>", "input->a1.h2<v>", "a1.h2->logits")
 _PROOF = (
-    "By training and by measurement. The places of both variables were trained to carry them and all other nodes to carry "
-    "nothing; see the scores. On 128 pairs of the test split, cutting one of these edges alone takes away at least 0.9 of "
-    "the difference in behaviour between clean and corrupt prompts, cutting any other edge less than 0.07 (the threshold "
-    "is 0.1). These edges alone keep 0.98 of it."
+    "By training and by measurement. The places of both variables were trained to carry them and all other nodes "
+    "to carry nothing; see the scores. On 128 pairs of the test split, cutting one of these edges alone takes "
+    "away at least 0.9 of the difference in behaviour between clean and corrupt prompts, cutting any other edge "
+    "less than 0.07 (the threshold is 0.1). These edges alone keep 0.98 of it."
 )
 
 
