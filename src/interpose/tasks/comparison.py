@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from interpose.tasks._words import check_choice, draw, known_words
+from interpose.tasks._plain_words import check_choice, draw, known_words
 from interpose.tasks.base import SPLITS, CausalModel, Pairs, Task, Tokenized, Variable, pairs
 
 OPTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
