@@ -54,8 +54,8 @@ class _Counterfactual(NamedTuple):
 
 
 def _other_prompt(prompt: _Prompt, spare: _Spare) -> _Prompt:
-    left, right = spare.letters[:2]
-    return _Prompt(*spare.options[:2], left, right if prompt.left == prompt.right else left)
+    (one, other), (left, right) = spare.options[:2], spare.letters[:2]
+    return _Prompt(one, other, left, right if prompt.left == prompt.right else left)
 
 
 def _other_letter(prompt: _Prompt, spare: _Spare) -> _Prompt:
@@ -164,7 +164,8 @@ class Comparison(Task):
 
 def _drawn(options: tuple[str, ...], letters: tuple[str, ...], random: Random) -> _Prompt:
     left, other = random.sample(letters, 2)
-    return _Prompt(*random.sample(options, 2), left, random.choice((left, other)))
+    one, two = random.sample(options, 2)
+    return _Prompt(one, two, left, random.choice((left, other)))
 
 
 def _unused(prompt: _Prompt, options: tuple[str, ...], letters: tuple[str, ...], random: Random) -> _Spare:

@@ -2,6 +2,7 @@
 
 import difflib
 import operator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, final
 
 from interpose.errors import SiteError, TraceError
@@ -117,6 +118,10 @@ class Layers:
         """How many layers there are."""
         sizes = self._model.sizes()
         return sizes.encoder_layers if self._prefix else sizes.layers
+
+    def __iter__(self) -> Iterator[Part]:
+        """The layers, from the first to the last."""
+        return (self[index] for index in range(len(self)))
 
     def __getitem__(self, index: Any) -> Part:
         """One layer; negative numbers count from the last."""

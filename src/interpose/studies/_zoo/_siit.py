@@ -109,7 +109,7 @@ class Aligned:
         found = []
         for base, source, change in zip(prompts.base_inputs, prompts.source_inputs, changes, strict=True):
             given = {**dict.fromkeys(change.held, base), **dict.fromkeys(change.taken, source)}
-            answer = self.causal.interchange(base, given)[self.causal.output]
+            answer = self.causal.run_interchange(base, given)[self.causal.output]
             found.append(NONE if answer is None else self.token(answer))
         return torch.tensor(found)
 
