@@ -250,6 +250,7 @@ def test_a_cell_that_would_take_too_long_stays_blank_until_it_has_the_time(
         (["--address", "auto"], "--address is the address of a Ray cluster; write --engine ray beside it."),
         (["--counterfactual", "nope"], "ioi has no counterfactual 'nope'."),
         (["--examples", "1"], "--examples is 1; write a number from 2 to 10,000."),
+        (["--proof", "3"], "with all of them right the 95 % interval still holds 50 %. Write 4 or more."),
         (["--preset", "medium"], "invalid choice"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

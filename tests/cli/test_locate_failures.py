@@ -2,15 +2,18 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import interpose as ip
 from interpose import discovery
 from interpose.cli.main import main
 from interpose.report import Result
+from interpose.tasks.base import Rate
 from interpose.tasks.ioi import IOI
 
 WRITTEN = {"report.html", "result.json", "scores.safetensors"}
@@ -23,6 +26,8 @@ Run = Callable[..., int]
         (["--method", "eap-igg"], "there is no method called 'eap-igg'. Did you mean 'eap-ig'?"),
         (["--examples", "1"], "--examples is 1; write a number from 2 to 10,000."),
         (["--proof", "0"], "--proof is 0; write a number from 2 to 10,000."),
+        (["--proof", "3"], "--proof is 3; so few pairs cannot tell a model that does the task from a coin: with all"),
+        (["--proof", "2"], "Write 4 or more, or --at-chance go-on to search whatever the model can do."),
         (["--examples", "10001"], "--examples is 10001; write a number from 2 to 10,000."),
         (["--draws", "4"], "--draws is 4; write 5 or more."),
         (["--batch-size", "0"], "--batch-size is 0; write a number of pairs, 1 or more."),
@@ -77,20 +82,32 @@ def test_at_chance_the_job_stops_before_the_search_and_names_the_rate(
     )
     assert "Choose another task or --model" in said
     assert "write --at-chance go-on to search all the same" in said
+    assert ("take more pairs" in said) == (rate.value > 0.5)
     assert seen.scored == 0
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_too_few_pairs_say_nothing_about_a_model_that_is_often_right(
-    folder: Path, run: Run, seen: Any, capsys: pytest.CaptureFixture[str]
+def test_a_rate_above_one_half_at_chance_says_how_many_pairs_would_tell(
+    folder: Path, run: Run, seen: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("--proof", "3") == 1
+    """One of four pairs is turned round: three are right, which a coin does as well, and twelve of sixteen are not."""
+    draw = IOI.pairs
+
+    def turned(task: IOI, model: ip.Model, **settings: Any) -> Any:
+        pairs = draw(task, model, **settings)
+        turn = torch.arange(len(pairs)) == 0
+        answers, wrong = (
+            torch.where(turn, *both) for both in ((pairs.wrong, pairs.answers), (pairs.answers, pairs.wrong))
+        )
+        return replace(pairs, answers=answers, wrong=wrong)
+
+    assert IOI().accuracy(ip.load(folder), IOI().pairs(ip.load(folder), n=4, split="test")).prefers.count == 4
+    monkeypatch.setattr(IOI, "pairs", turned)
+    assert run("--proof", "4") == 1
     said = " ".join(capsys.readouterr().err.split())
-    model = ip.load(folder)
-    rate = IOI().accuracy(model, IOI().pairs(model, n=3, split="test")).prefers
-    assert rate.value > 0.6
-    assert f"{rate} of 3 held-out pairs" in said
-    assert "where the rate is high and the interval wide, take more pairs with --proof" in said
+    assert f"{Rate(3, 4)} of 4 held-out pairs" in said
+    assert "take more pairs (a rate like this one lies above chance from --proof 16 on)" in said
+    assert Rate(12, 16).interval[0] > 0.5
     assert seen.scored == 0
 
 

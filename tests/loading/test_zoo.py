@@ -147,6 +147,17 @@ def test_a_card_needs_weights_somewhere(folder: Path, tmp_path: Path) -> None:
         _ = cards()[NAME].in_wheel
 
 
+def test_a_circuit_of_no_edges_is_refused(folder: Path) -> None:
+    own = (folder / "card.toml").read_text()
+    (folder / "card.toml").write_text(own[: own.index("[truth]")] + '[truth]\nedges = []\nproof = "x"\n')
+    with pytest.raises(LoadError) as raised:
+        read(folder / "card.toml")
+    assert str(raised.value).startswith(
+        f"{folder / 'card.toml'} is not a model card: [truth] edges is empty; expected "
+    )
+    assert str(raised.value).endswith("Where the circuit is not known, leave [truth] out.")
+
+
 def test_a_tokenizer_file_is_read_and_a_missing_one_is_named(model: ip.Model, tmp_path: Path) -> None:
     model.tokenizer.backend_tokenizer.save(str(tmp_path / "tokenizer.json"))
     from_file: Any = words.tokenizer(Vocabulary(file="tokenizer.json", first="<s>"), tmp_path, "x")

@@ -14,8 +14,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import interpose as ip
-from interpose.errors import InterposeError
-from interpose.loading.cards import read
+from interpose.errors import InterposeError, LoadError
+from interpose.loading.cards import Truth, read
 from interpose.search.progress import watching
 from interpose.studies._zoo._making import Order, make
 from interpose.studies._zoo.base import recipe
@@ -113,6 +113,19 @@ def test_a_loss_that_is_no_number_stops_the_run(tiny: ModuleType, tmp_path: Path
     with pytest.raises(InterposeError, match="The loss at step 2 is nan. Lower the learning rate of the recipe"):
         make(Broken(), Order("tiny", tmp_path))
     assert not (tmp_path / "card.toml").exists()
+
+
+def test_a_truth_without_edges_is_refused_before_anything_is_trained(tiny: ModuleType, tmp_path: Path) -> None:
+    class Empty(tiny.Tiny):
+        def draft(self) -> Any:
+            return replace(super().draft(), truth=Truth((), "nothing is known"))
+
+        def network(self, seed: int) -> Any:
+            raise AssertionError("the network was made")
+
+    with pytest.raises(LoadError, match=r"\[truth\] edges is empty; expected the names of the circuit's edges"):
+        make(Empty(), Order("tiny", tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_weights_that_are_computed_take_no_steps(tmp_path: Path) -> None:

@@ -91,3 +91,23 @@ def test_the_embedded_tokenizer_knows_most_names(smollm):
     pairs = ip.tasks.IOI().pairs(smollm, n=400, counterfactual="random_names")
     assert (pairs.differs.sum(1) == 3).all()
     assert len({row["answer"] for row in pairs.clean_inputs}) > 60
+
+
+@pytest.mark.parametrize(("count", "n"), [(1, 1), (3, 4), (11, 20), (99, 100)])
+def test_how_many_examples_would_show_a_share_to_lie_above_one_half(count: int, n: int) -> None:
+    """Against Wilson's interval itself, over all numbers of examples with this share, whole or not."""
+    share = count / n
+    above = [many for many in range(1, 1000) if wilson_low(share, many) > 0.5]
+    assert Rate(count, n).enough == above[0]
+    assert above == list(range(above[0], 1000))
+
+
+def test_no_number_of_examples_shows_one_half_to_lie_above_it() -> None:
+    assert Rate(2, 4).enough is None
+    assert Rate(1, 4).enough is None
+
+
+def wilson_low(share: float, n: int) -> float:
+    z = 1.959964
+    root = z * sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return (share + z * z / (2 * n) - root) / (1 + z * z / n)

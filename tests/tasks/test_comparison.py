@@ -20,7 +20,7 @@ def knows(*known: str) -> SimpleNamespace:
 
 @pytest.fixture(scope="module")
 def model() -> SimpleNamespace:
-    return knows(*(word for table in (OPTIONS, LETTERS) for split in table.values() for word in split))
+    return knows(*(word for table in (OPTIONS, LETTERS) for split in table.values() for word in split.split()))
 
 
 def solved(prompt: str) -> str:
@@ -41,7 +41,7 @@ def test_the_answer_is_right_and_the_wrong_one_is_the_other_option(
         assert said[0] == solved(prompt)
         assert set(said) == set(prompt.split()[:2])
     same = sum(prompt.split()[2] == prompt.split()[3] for prompt in drawn.clean)
-    assert 25 <= same <= 75
+    assert same == 50
     assert len(set(drawn.clean)) == 100
 
 
@@ -75,6 +75,7 @@ def test_roles_and_inputs(model: SimpleNamespace) -> None:
         named = {
             role: model.tokenizer.decode([int(drawn.clean_tokens[row, at[row]])]) for role, at in drawn.roles.items()
         }
+        assert named.pop("end") == prompt.split()[-1]
         assert named == dict(drawn.clean_inputs[row])
         assert list(named.values()) == prompt.split()
 
@@ -84,16 +85,21 @@ def test_the_causal_model() -> None:
     other = {"first": "salt", "second": "rice", "left": "A", "right": "D"}
     causal = TASK.causal_model()
     assert [causal.run(each)["choice"] for each in (base, other)] == ["tea", "rice"]
-    assert causal.interchange(base, {"same": other})["choice"] == "milk"
-    assert causal.interchange(base, {"choice": other})["choice"] == "rice"
+    assert causal.run_interchange(base, {"same": other})["choice"] == "milk"
+    assert causal.run_interchange(base, {"choice": other})["choice"] == "rice"
 
 
 def test_a_vocabulary_without_the_words() -> None:
-    with pytest.raises(TaskError, match="Comparison needs words that are one token each"):
+    with pytest.raises(TaskError, match="Comparison needs options that are one token with and without a leading space"):
         TASK.pairs(knows("A", "D", "G", "J"))
+    with pytest.raises(TaskError, match="Comparison needs letters that are one token with a leading space"):
+        TASK.pairs(knows(*OPTIONS["train"].split()))
 
 
-@pytest.mark.parametrize(("given", "said"), [({"split": "x"}, "no split 'x'"), ({"n": 0}, "n=0")])
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [({"split": "x"}, "no split 'x'"), ({"n": 0}, "n=0"), ({"n": 897, "split": "test"}, "from 1 to 896")],
+)
 def test_what_cannot_be_drawn(model: SimpleNamespace, given: dict, said: str) -> None:
     with pytest.raises(TaskError, match=said):
         TASK.pairs(model, **given)

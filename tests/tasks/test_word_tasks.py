@@ -1,6 +1,7 @@
 """Induction, duplicate tokens, sorting: what a draw promises, checked on the text itself."""
 
 import itertools
+from collections import Counter
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,8 @@ from hypothesis import given, settings, strategies as st
 from interpose.errors import TaskError
 from interpose.loading import words
 from interpose.loading.cards import Vocabulary
-from interpose.tasks._plain_words import WORDS
+from interpose.tasks._drawing import request
+from interpose.tasks._words import WORDS, single_of_split
 from interpose.tasks.base import Pairs, Task
 from interpose.tasks.duplicate_token import ASKED, DuplicateToken
 from interpose.tasks.induction import Induction
@@ -20,7 +22,7 @@ from interpose.tasks.sorting import LARGEST, Sorting, material
 TASKS: dict[str, Task] = {"induction": Induction(), "duplicate-token": DuplicateToken(), "sorting": Sorting()}
 KINDS = [(name, kind) for name, task in TASKS.items() for kind in task.counterfactuals]
 SPLITS = ("train", "validation", "test")
-ALL = [word for split in WORDS.values() for word in split]
+ALL = [word for split in WORDS.values() for word in split.split()]
 few = settings(max_examples=12)
 draws = given(seed=st.integers(0, 10**6), n=st.integers(1, 20), split=st.sampled_from(SPLITS))
 every = pytest.mark.parametrize(("name", "kind"), KINDS)
@@ -131,8 +133,7 @@ def test_splits_share_no_word(model: Any, name: str) -> None:
 def test_splits_share_no_pair_of_numbers() -> None:
     pairs = {split: {frozenset(pair) for pair in material(split)} for split in SPLITS}
     assert all(not pairs[one] & pairs[other] for one, other in itertools.combinations(SPLITS, 2))
-    assert sum(map(len, pairs.values())) == 27 * 26 // 2
-    assert len(material("test")) == 2 * len(pairs["test"])
+    assert sum(map(len, pairs.values())) == sum(len(material(split)) for split in SPLITS) == 27 * 26 // 2
 
 
 def test_roles_name_the_places(model: Any) -> None:
@@ -140,7 +141,8 @@ def test_roles_name_the_places(model: Any) -> None:
     for row, clean in enumerate(pairs.clean):
         shown = clean.split()
         at = {role: shown[int(places[row])] for role, places in pairs.roles.items()}
-        assert at["earlier"] == at["last"] == shown[-1]
+        assert at["earlier"] == at["query"] == at["end"] == shown[-1]
+        assert int(pairs.roles["earlier"][row]) < int(pairs.roles["query"][row]) == -1
         assert at["follower"] == said(model, pairs)[row][0]
     pairs = DuplicateToken().pairs(model, n=20)
     for row, clean in enumerate(pairs.clean):
@@ -148,12 +150,12 @@ def test_roles_name_the_places(model: Any) -> None:
         assert at == {
             "first_time": said(model, pairs)[row][0],
             "second_time": said(model, pairs)[row][0],
-            "last": ASKED,
+            "end": ASKED,
         }
         assert int(pairs.roles["first_time"][row]) < int(pairs.roles["second_time"][row])
     pairs = Sorting().pairs(model, n=20)
     for row, clean in enumerate(pairs.clean):
-        at = [clean.split()[int(pairs.roles[role][row])] for role in ("first", "second", "last")]
+        at = [clean.split()[int(pairs.roles[role][row])] for role in ("first", "second", "end")]
         assert at == clean.split()[1:]
 
 
@@ -178,18 +180,51 @@ def test_what_cannot_be_is_refused(name: str, model: Any, knows: Callable[..., S
         task.pairs(model, counterfactual="x")
     with pytest.raises(TaskError, match=f"{called} was asked for n=0 pairs"):
         task.pairs(model, n=0)
-    with pytest.raises(TaskError, match=rf"{called} needs words that are one token each. This tokenizer has 1 of"):
+    said = f"{NEEDS[name]} The tokenizer .* has 1 of .* in split 'train'; expected at least"
+    with pytest.raises(TaskError, match=rf"{called} needs {said}"):
         task.pairs(knows("apple", "1"))
 
 
+NEEDS = dict.fromkeys(TASKS, r"words that are one token with and without a leading space\.")
+NEEDS["sorting"] = r"numbers that are one token with a leading space\."
 KINDS_OF = {name: ", ".join(task.counterfactuals) for name, task in TASKS.items()}
 
 
 def test_too_many_pairs_are_refused(model: Any) -> None:
-    most = len(material("test"))
+    most = 2 * len(material("test"))
     assert len(Sorting().pairs(model, n=most, split="test")) == most
-    with pytest.raises(TaskError, match=f"Split 'test' has {most} distinct prompts: write an n from 1 to {most}"):
+    with pytest.raises(TaskError, match=rf"Split 'test' has {most} distinct prompts .*: write an n from 1 to {most}\."):
         Sorting().pairs(model, n=most + 1, split="test")
+
+
+def test_places_and_orders_are_balanced(model: Any) -> None:
+    places = Counter(Induction().pairs(model, n=60).roles["earlier"].tolist())
+    assert set(places.values()) == {10} and len(places) == 6
+    pairs = DuplicateToken().pairs(model, n=60)
+    cells = Counter(zip(pairs.roles["first_time"].tolist(), pairs.roles["second_time"].tolist(), strict=True))
+    assert set(cells.values()) == {3} and len(cells) == 20
+    rising = [int(text.split()[1]) < int(text.split()[2]) for text in Sorting().pairs(model, n=60).clean]
+    assert sum(rising) == 30
+
+
+def test_a_word_that_is_not_one_token_where_a_text_begins_is_left_out() -> None:
+    asked = request(Induction(), n=1, seed=0, split="test", counterfactual=None)
+    found = single_of_split(Beginnings("chair"), asked, "words", WORDS, 19, alone=True)
+    assert set(WORDS["test"].split()) - set(found) == {"chair"}
+    with pytest.raises(TaskError, match=r"has 19 of 20 in split 'test'; expected at least 20"):
+        single_of_split(Beginnings("chair"), asked, "words", WORDS, 20, alone=True)
+    assert len(single_of_split(Beginnings("chair"), asked, "words", WORDS, 20)) == 20
+
+
+class Beginnings:
+    """A tokenizer that cuts one word in two, where no space is in front of it."""
+
+    def __init__(self, cut: str) -> None:
+        self.cut = cut
+
+    def __call__(self, texts: list[str], add_special_tokens: bool) -> dict[str, list[list[int]]]:
+        assert not add_special_tokens
+        return {"input_ids": [[1, 2] if text == self.cut else [3] for text in texts]}
 
 
 def test_impossible_lengths_are_refused() -> None:

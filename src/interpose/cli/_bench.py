@@ -14,7 +14,7 @@ from interpose.benchmark.matrix import Engine, Local, bench as run_matrix
 from interpose.benchmark.presets import OWN, PRESETS, Preset
 from interpose.benchmark.record import Record
 from interpose.benchmark.store import Store
-from interpose.cli._job import check_counterfactual, check_numbers
+from interpose.cli._job import check_counterfactual, check_numbers, check_proof
 from interpose.cli._progress import board
 from interpose.cli.base import make_folder
 from interpose.errors import UsageError
@@ -67,6 +67,7 @@ def cells_of(asked: "Bench", preset: Preset) -> Iterator[Cell]:
     numbers = {name: getattr(preset, name) for name in ("examples", "proof", "batch_size")}
     numbers |= {name: getattr(asked, name) for name in numbers if getattr(asked, name) is not None}
     check_numbers(numbers["examples"], numbers["proof"], numbers["batch_size"], asked.draws)
+    check_proof(numbers["proof"])
     if asked.hours is not None and asked.hours <= 0:
         raise UsageError(f"--hours is {asked.hours:g}; write a number above 0, or leave it out for no limit.")
     methods = list(_methods(asked))

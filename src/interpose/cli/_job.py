@@ -15,7 +15,7 @@ from interpose.cli.base import make_folder
 from interpose.errors import TaskError, UsageError
 from interpose.loading import load
 from interpose.report import Result, write
-from interpose.tasks.base import Accuracy, Pairs, Task
+from interpose.tasks.base import Accuracy, Pairs, Rate, Task
 from interpose.trace import Model
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ def locate(asked: "Locate", out: Path) -> Result:
     method = discovery.load("interpose.methods", asked.method)
     check_counterfactual(asked.counterfactual, asked.task, task)
     check_numbers(asked.examples, asked.proof, asked.batch_size, asked.draws)
+    if asked.at_chance == "stop":
+        check_proof(asked.proof, ", or --at-chance go-on to search whatever the model can do")
     make_folder(out)
     job = Job(
         task=task,
@@ -98,6 +100,24 @@ def check_numbers(examples: int, proof: int, batch_size: int, draws: int) -> Non
         raise UsageError(f"--draws is {draws}; write {ProofSettings().draws} or more.")
 
 
+def check_proof(proof: int, otherwise: str = "") -> None:
+    """Refuse so few pairs to prove with that no model could be seen to do a task.
+
+    Args:
+        proof: how many pairs.
+        otherwise: what may be written instead of more, behind a comma.
+
+    Raises:
+        UsageError: the message says how many are needed.
+    """
+    needed = Rate(1, 1).enough or 0
+    if proof < needed:
+        raise UsageError(
+            f"--proof is {proof}; so few pairs cannot tell a model that does the task from a coin: with all of them "
+            f"right the 95 % interval still holds 50 %. Write {needed} or more{otherwise}."
+        )
+
+
 def _check_chance(asked: "Locate", accuracy: Accuracy) -> None:
     """Refuse to explain what the model does not do, unless that is asked for."""
     if accuracy.above_chance:
@@ -107,10 +127,11 @@ def _check_chance(asked: "Locate", accuracy: Accuracy) -> None:
         f"{accuracy.prefers} of {accuracy.n} held-out pairs, where chance is 50 %."
     )
     if asked.at_chance == "stop":
+        enough = accuracy.prefers.enough
+        more = f", take more pairs (a rate like this one lies above chance from --proof {enough} on)" if enough else ""
         raise TaskError(
             f"{what} Expected a 95 % interval that lies above 50 %, since what a model does not do has no circuit. "
-            "Choose another task or --model; where the rate is high and the interval wide, take more pairs with "
-            "--proof; or write --at-chance go-on to search all the same."
+            f"Choose another task or --model{more}, or write --at-chance go-on to search all the same."
         )
     print(f"warning: {what} The search goes on, as --at-chance says.", file=sys.stderr)
 

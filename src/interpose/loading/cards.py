@@ -120,6 +120,14 @@ class Truth:
     edges: tuple[str, ...]
     proof: str
 
+    def __post_init__(self) -> None:
+        """Refuse a circuit of nothing, which a card could not say."""
+        if not self.edges:
+            raise LoadError(
+                "[truth] edges is empty; expected the names of the circuit's edges, such as 'a0.h1->logits'. Where the "
+                "circuit is not known, leave [truth] out."
+            )
+
 
 @dataclass(frozen=True)
 class Card:
@@ -194,7 +202,7 @@ def read(path: Path) -> Card:
         fields: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
         card = filled(Card, {**fields, "folder": path.parent})
         _check(card)
-    except (OSError, tomllib.TOMLDecodeError, ValueError) as error:
+    except (OSError, tomllib.TOMLDecodeError, ValueError, LoadError) as error:
         raise LoadError(f"{path} is not a model card: {str(error).rstrip('.')}.") from error
     return card
 

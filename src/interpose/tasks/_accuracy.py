@@ -1,7 +1,7 @@
 """How often a model gets a task right, with the uncertainty that the number of examples leaves."""
 
 from dataclasses import dataclass
-from math import sqrt
+from math import floor, sqrt
 
 import torch
 from jaxtyping import Bool
@@ -38,6 +38,15 @@ class Rate:
         spread = _Z * sqrt(self.value * (1 - self.value) / self.n + _Z**2 / (4 * self.n**2))
         middle, scale = self.value + _Z**2 / (2 * self.n), 1 + _Z**2 / self.n
         return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
+
+    @property
+    def enough(self) -> int | None:
+        """With how many examples the interval of a share like this one lies above one half; None where it never does.
+
+        Wilson's lower bound is above one half where n > z^2 / (4 (share - 1/2)^2): with every example right from 4 on.
+        """
+        over = self.value - _CHANCE
+        return floor(_Z**2 / (4 * over**2)) + 1 if over > 0 else None
 
     def __str__(self) -> str:
         low, high = self.interval

@@ -4,6 +4,7 @@ Positions count from the last token (-1), so that a role means the same on promp
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from string import Formatter
 from typing import Any, NamedTuple
 
@@ -53,6 +54,18 @@ def fill(template: str, **values: str) -> Filled:
         words[gap] = Span(len(text), len(text) + len(values[gap]))
         text += values[gap]
     return Filled(text, words)
+
+
+def spoken(words: Sequence[str], **roles: int) -> Filled:
+    """Words with a blank between two of them, and where those stand that play a role.
+
+    Args:
+        words: the words in order.
+        roles: by role, which of the words it is.
+    """
+    starts = list(accumulate((len(word) + 1 for word in words), initial=0))
+    spans = {role: Span(starts[at], starts[at] + len(words[at])) for role, at in roles.items()}
+    return Filled(" ".join(words), spans)
 
 
 def token_roles(

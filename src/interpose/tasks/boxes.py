@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from interpose.errors import TaskError
 from interpose.tasks._align import tokenizer_of
-from interpose.tasks._choosing import arranged, plain_roles, single_of_split
 from interpose.tasks._drawing import Example, request
 from interpose.tasks._roles import Filled, fill
+from interpose.tasks._words import arranged, plain_roles, single_of_split
 from interpose.tasks.base import CausalModel, Pairs, Task, Tokenized, Variable
 
 _KINDS = MappingProxyType(

@@ -1,28 +1,31 @@
 """Comparison: two options and two letters; the first option if the letters are the same, the second if not."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from math import perm
 from random import Random
 from types import MappingProxyType
 from typing import NamedTuple
 
-import torch
+from interpose.tasks._align import tokenizer_of
+from interpose.tasks._drawing import Example, request
+from interpose.tasks._roles import Filled, spoken
+from interpose.tasks._words import arranged, plain_roles, single_of_split
+from interpose.tasks.base import CausalModel, Pairs, Task, Tokenized, Variable
 
-from interpose.tasks._plain_words import check_choice, draw, known_words
-from interpose.tasks.base import SPLITS, CausalModel, Pairs, Task, Tokenized, Variable, pairs
-
-OPTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+OPTIONS: Mapping[str, str] = MappingProxyType(
     {
-        "train": ("apple", "bread", "cheese", "fish", "honey", "lemon", "milk", "rice", "salt", "tea"),
-        "validation": ("bean", "cake", "corn", "egg", "meat", "nut", "oil", "pear"),
-        "test": ("beer", "butter", "coffee", "cream", "fruit", "orange", "soup", "wine"),
+        "train": "apple bread cheese fish honey lemon milk rice salt tea",
+        "validation": "bean cake corn egg meat nut oil pear",
+        "test": "beer butter coffee cream fruit orange soup wine",
     }
 )
 """The options of each split: no two splits share one."""
-LETTERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"train": tuple("ADGJMPSVYB"), "validation": tuple("CFILORUX"), "test": tuple("EHKNQTWZ")}
+LETTERS: Mapping[str, str] = MappingProxyType(
+    {"train": "A D G J M P S V Y B", "validation": "C F I L O R U X", "test": "E H K N Q T W Z"}
 )
 """The letters of each split: no two splits share one."""
+_FEWEST = 4  # two in the prompt and two to replace them
 
 
 class _Prompt(NamedTuple):
@@ -32,8 +35,8 @@ class _Prompt(NamedTuple):
     right: str
 
     @property
-    def text(self) -> str:
-        return " ".join(self)
+    def filled(self) -> Filled:
+        return spoken(self, first=0, second=1, left=2, right=3)
 
     @property
     def chosen(self) -> tuple[str, str]:
@@ -109,38 +112,37 @@ class Comparison(Task):
         """Draw counterfactual pairs; see `Task.pairs`.
 
         Returns:
-            The pairs. Their `clean_inputs` and `corrupt_inputs` are inputs of `causal_model`. Roles: `first`,
-            `second`, `left` and `right`.
+            The pairs. Their `clean_inputs` and `corrupt_inputs` are inputs of `causal_model`. Their roles are the four
+            words, `first`, `second`, `left` and `right`, and `end`, the place of the last of them.
 
         Raises:
             TaskError: if a name is unknown, n is out of range, or the tokenizer has too few of the words as one token.
         """
-        counterfactual = counterfactual or next(iter(_COUNTERFACTUALS))
-        check_choice("Comparison", "split", split, SPLITS)
-        check_choice("Comparison", "counterfactual", counterfactual, tuple(_COUNTERFACTUALS))
-        options = known_words("Comparison", model, OPTIONS[split], 4)
-        letters = known_words("Comparison", model, LETTERS[split], 4)
-        clean = draw(
-            "Comparison", n, Random(f"comparison clean {seed} {split} {n}"), lambda r: _drawn(options, letters, r)
-        )
-        # A generator of its own for the replacements, so that every counterfactual has the same clean prompts.
-        spare, change = Random(f"comparison spare {seed} {split} {n}"), _COUNTERFACTUALS[counterfactual].change
-        corrupt = [change(prompt, _unused(prompt, options, letters, spare)) for prompt in clean]
-        made = pairs(
-            model,
-            clean=[prompt.text for prompt in clean],
-            corrupt=[prompt.text for prompt in corrupt],
-            answers=[f" {prompt.chosen[0]}" for prompt in clean],
-            wrong=[f" {prompt.chosen[1]}" for prompt in clean],
-        )
-        info = {"task": "comparison", "counterfactual": counterfactual, "split": split, "seed": seed, "n": n}
-        return replace(
-            made,
-            info=info,
-            clean_inputs=tuple(prompt._asdict() for prompt in clean),
-            corrupt_inputs=tuple(prompt._asdict() for prompt in corrupt),
-            roles={role: torch.full((n,), place - 4) for place, role in enumerate(_Prompt._fields)},
-        )
+        asked = request(self, n, seed, split, counterfactual)
+        tokenizer = tokenizer_of(model)
+        options = single_of_split(tokenizer, asked, "options", OPTIONS, _FEWEST, alone=True)
+        letters = single_of_split(tokenizer, asked, "letters", LETTERS, _FEWEST)
+        rights, spare, order = asked.random("right"), asked.random("spare"), asked.random("clean")
+        change = _COUNTERFACTUALS[asked.counterfactual].change
+        examples = []
+        # The right letter is no part of what a number stands for: else there were more that differ than are the same.
+        for same, number in asked.draw(order.sample((True, False), 2), perm(len(options), 2) * len(letters), order):
+            (first, second), at = arranged(options, 2, number)
+            other = rights.choice([letter for letter in letters if letter != letters[at]])
+            clean = _Prompt(first, second, letters[at], letters[at] if same else other)
+            changed = change(clean, _unused(clean, options, letters, spare))
+            right, wrong = clean.chosen
+            examples.append(
+                Example(
+                    clean=clean.filled,
+                    corrupt=changed.filled.text,
+                    answer=f" {right}",
+                    wrong=f" {wrong}",
+                    clean_inputs=clean._asdict(),
+                    corrupt_inputs=changed._asdict(),
+                )
+            )
+        return plain_roles(asked.pairs(model, examples), examples[0].clean.words)
 
     def causal_model(self) -> CausalModel:
         """Whether the letters are the same, and the option that this asks for.
@@ -160,12 +162,6 @@ class Comparison(Task):
             },
             output="choice",
         )
-
-
-def _drawn(options: tuple[str, ...], letters: tuple[str, ...], random: Random) -> _Prompt:
-    left, other = random.sample(letters, 2)
-    one, two = random.sample(options, 2)
-    return _Prompt(one, two, left, random.choice((left, other)))
 
 
 def _unused(prompt: _Prompt, options: tuple[str, ...], letters: tuple[str, ...], random: Random) -> _Spare:

@@ -1,16 +1,18 @@
 """Duplicate tokens: which word stands there twice."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import perm
 from random import Random
 from types import MappingProxyType
 from typing import NamedTuple
 
-import torch
-
 from interpose.errors import TaskError
-from interpose.tasks._plain_words import WORDS, check_choice, draw, known_words
-from interpose.tasks.base import SPLITS, CausalModel, Pairs, Task, Tokenized, Variable, pairs
+from interpose.tasks._align import tokenizer_of
+from interpose.tasks._drawing import Example, request
+from interpose.tasks._roles import Filled, spoken
+from interpose.tasks._words import WORDS, arranged, plain_roles, single_of_split
+from interpose.tasks.base import CausalModel, Pairs, Task, Tokenized, Variable
 
 ASKED = "twice"
 """The word at the end, which asks."""
@@ -25,8 +27,8 @@ class _Prompt(NamedTuple):
     other: int
 
     @property
-    def text(self) -> str:
-        return " ".join([*self.words, ASKED])
+    def filled(self) -> Filled:
+        return spoken([*self.words, ASKED], first_time=self.place, second_time=self.again)
 
     def with_again(self, word: str) -> "_Prompt":
         """The same words, with another one where the word is said again."""
@@ -38,15 +40,21 @@ class _Counterfactual(NamedTuple):
     change: Callable[[_Prompt, list[str], Random], _Prompt]
 
 
-def _prompt(words: list[str], random: Random, avoid: tuple[int, int] = (-1, -1)) -> _Prompt:
-    """One of different words is said again; neither of its places is the one to avoid, where there is a choice."""
-    again = random.choice([i for i in range(3, len(words) + 1) if i != avoid[1]])
-    place, other = sorted(random.sample(range(1, again), 2), key=lambda i: i == avoid[0])
+def _repeated(words: Sequence[str], place: int, again: int, other: int) -> _Prompt:
+    """Different words, of which the one at `place` is said again at `again`."""
     return _Prompt((*words[:again], words[place], *words[again:]), place, again, other)
 
 
 def _other_words(prompt: _Prompt, spare: list[str], random: Random) -> _Prompt:
-    return _prompt(spare[: len(prompt.words) - 1], random, (prompt.place, prompt.again))
+    length = len(prompt.words) - 1
+    again = random.choice([at for at in _agains(length) if at != prompt.again])
+    place = random.choice([at for at in range(1, again) if at != prompt.place])
+    return _repeated(spare[:length], place, again, prompt.other)
+
+
+def _agains(length: int) -> range:
+    """Where a word may be said again: two words that are not the first stand before it."""
+    return range(3, length + 1)
 
 
 _COUNTERFACTUALS: Mapping[str, _Counterfactual] = MappingProxyType(
@@ -107,51 +115,36 @@ class DuplicateToken(Task):
         """Draw counterfactual pairs; see `Task.pairs`.
 
         Returns:
-            The pairs. Their `clean_inputs` and `corrupt_inputs` are inputs of `causal_model`. Roles: `first_time` and
-            `second_time`, the two places of the word; `last`.
+            The pairs. Their `clean_inputs` and `corrupt_inputs` are inputs of `causal_model`. Their roles are
+            `first_time` and `second_time`, the two places of the word, and `end`.
 
         Raises:
             TaskError: if a name is unknown, n is out of range, or the tokenizer has too few of the words as one token.
         """
-        counterfactual = counterfactual or next(iter(_COUNTERFACTUALS))
-        check_choice("DuplicateToken", "split", split, SPLITS)
-        check_choice("DuplicateToken", "counterfactual", counterfactual, tuple(_COUNTERFACTUALS))
-        words = known_words("DuplicateToken", model, WORDS[split], 2 * self.length)
-        clean = draw(
-            "DuplicateToken",
-            n,
-            Random(f"duplicate clean {seed} {split} {n}"),
-            lambda r: _prompt(r.sample(words, self.length), r),
-        )
-        # A generator of its own for the replacements, so that every counterfactual has the same clean prompts.
-        spare, change = Random(f"duplicate spare {seed} {split} {n}"), _COUNTERFACTUALS[counterfactual].change
-        corrupt = []
-        for prompt in clean:
-            unused = [word for word in words if word not in prompt.words]
-            corrupt.append(change(prompt, spare.sample(unused, len(unused)), spare))
-        made = pairs(
-            model,
-            clean=[prompt.text for prompt in clean],
-            corrupt=[prompt.text for prompt in corrupt],
-            answers=[f" {prompt.words[prompt.place]}" for prompt in clean],
-            wrong=[f" {prompt.words[prompt.other]}" for prompt in clean],
-        )
-        first, second = (torch.tensor([getattr(prompt, at) for prompt in clean]) for at in ("place", "again"))
-        end = self.length + 2
-        return replace(
-            made,
-            info={
-                "task": "duplicate-token",
-                "counterfactual": counterfactual,
-                "split": split,
-                "seed": seed,
-                "n": n,
-                "length": self.length,
-            },
-            clean_inputs=tuple({"words": prompt.words} for prompt in clean),
-            corrupt_inputs=tuple({"words": prompt.words} for prompt in corrupt),
-            roles={"first_time": first - end, "second_time": second - end, "last": torch.full_like(first, -1)},
-        )
+        asked = request(self, n, seed, split, counterfactual)
+        words = single_of_split(tokenizer_of(model), asked, "words", WORDS, 2 * self.length, alone=True)
+        wrongs, spare, order = asked.random("wrong"), asked.random("spare"), asked.random("clean")
+        cells = [(place, again) for again in _agains(self.length) for place in range(1, again)]
+        order.shuffle(cells)
+        change = _COUNTERFACTUALS[asked.counterfactual].change
+        examples = []
+        for (place, again), number in asked.draw(cells, perm(len(words), self.length), order):
+            shown, _ = arranged(words, self.length, number)
+            other = wrongs.choice([at for at in range(1, again) if at != place])
+            clean = _repeated(shown, place, again, other)
+            unused = [word for word in words if word not in shown]
+            changed = change(clean, spare.sample(unused, len(unused)), spare)
+            examples.append(
+                Example(
+                    clean=clean.filled,
+                    corrupt=changed.filled.text,
+                    answer=f" {shown[place]}",
+                    wrong=f" {shown[other]}",
+                    clean_inputs={"words": clean.words},
+                    corrupt_inputs={"words": changed.words},
+                )
+            )
+        return plain_roles(asked.pairs(model, examples), examples[0].clean.words)
 
     def causal_model(self) -> CausalModel:
         """Where a word is said again, and which word stands there.

@@ -1,28 +1,30 @@
 """Induction: what came after a word the last time comes after it again."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from random import Random
+from dataclasses import dataclass
+from math import perm
 from types import MappingProxyType
 from typing import NamedTuple
 
-import torch
-
 from interpose.errors import TaskError
-from interpose.tasks._plain_words import WORDS, check_choice, draw, known_words
-from interpose.tasks.base import SPLITS, CausalModel, Pairs, Task, Tokenized, Variable, pairs
+from interpose.tasks._align import tokenizer_of
+from interpose.tasks._drawing import Example, request
+from interpose.tasks._roles import Filled, spoken
+from interpose.tasks._words import WORDS, arranged, plain_roles, single_of_split
+from interpose.tasks.base import CausalModel, Pairs, Task, Tokenized, Variable
 
 
 class _Prompt(NamedTuple):
-    """The words that stand there first, and which of them is repeated at the end."""
+    """The words that stand there first, which of them is repeated at the end, and which other one could have been."""
 
     words: tuple[str, ...]
     place: int
     other: int
 
     @property
-    def text(self) -> str:
-        return " ".join([*self.words, self.words[self.place]])
+    def filled(self) -> Filled:
+        shown = [*self.words, self.words[self.place]]
+        return spoken(shown, earlier=self.place, follower=self.place + 1, query=len(self.words))
 
 
 class _Counterfactual(NamedTuple):
@@ -98,45 +100,36 @@ class Induction(Task):
         """Draw counterfactual pairs; see `Task.pairs`.
 
         Returns:
-            The pairs. Their `clean_inputs` and `corrupt_inputs` are inputs of `causal_model`. Roles: `earlier`, the
-            place where the last word stood before; `follower`, the place after it; `last`.
+            The pairs. Their `clean_inputs` and `corrupt_inputs` are inputs of `causal_model`. Their roles are
+            `earlier`, where the last word stood before; `follower`, the word after it there; `query`, the last word;
+            and `end`, which is the same place.
 
         Raises:
             TaskError: if a name is unknown, n is out of range, or the tokenizer has too few of the words as one token.
         """
-        counterfactual = counterfactual or next(iter(_COUNTERFACTUALS))
-        check_choice("Induction", "split", split, SPLITS)
-        check_choice("Induction", "counterfactual", counterfactual, tuple(_COUNTERFACTUALS))
-        words = known_words("Induction", model, WORDS[split], 2 * self.length)
-        clean = draw("Induction", n, Random(f"induction clean {seed} {split} {n}"), lambda r: self._prompt(words, r))
-        # A generator of its own for the replacements, so that every counterfactual has the same clean prompts.
-        spare, change = Random(f"induction spare {seed} {split} {n}"), _COUNTERFACTUALS[counterfactual].change
-        corrupt = []
-        for prompt in clean:
-            unused = [word for word in words if word not in prompt.words]
-            corrupt.append(change(prompt, spare.sample(unused, len(unused))))
-        made = pairs(
-            model,
-            clean=[prompt.text for prompt in clean],
-            corrupt=[prompt.text for prompt in corrupt],
-            answers=[f" {prompt.words[prompt.place + 1]}" for prompt in clean],
-            wrong=[f" {prompt.words[prompt.other + 1]}" for prompt in clean],
-        )
-        places = torch.tensor([prompt.place for prompt in clean]) - self.length - 1
-        return replace(
-            made,
-            info={
-                "task": "induction",
-                "counterfactual": counterfactual,
-                "split": split,
-                "seed": seed,
-                "n": n,
-                "length": self.length,
-            },
-            clean_inputs=tuple(map(_inputs, clean)),
-            corrupt_inputs=tuple(map(_inputs, corrupt)),
-            roles={"earlier": places, "follower": places + 1, "last": torch.full_like(places, -1)},
-        )
+        asked = request(self, n, seed, split, counterfactual)
+        words = single_of_split(tokenizer_of(model), asked, "words", WORDS, 2 * self.length, alone=True)
+        wrongs, spare, order = asked.random("wrong"), asked.random("spare"), asked.random("clean")
+        places = range(1, self.length - 1)
+        change = _COUNTERFACTUALS[asked.counterfactual].change
+        examples = []
+        drawn = asked.draw(order.sample(places, len(places)), perm(len(words), self.length), order)
+        for place, number in drawn:
+            shown, _ = arranged(words, self.length, number)
+            clean = _Prompt(shown, place, wrongs.choice([at for at in places if at != place]))
+            unused = [word for word in words if word not in shown]
+            changed = change(clean, spare.sample(unused, len(unused)))
+            examples.append(
+                Example(
+                    clean=clean.filled,
+                    corrupt=changed.filled.text,
+                    answer=f" {shown[place + 1]}",
+                    wrong=f" {shown[clean.other + 1]}",
+                    clean_inputs=_inputs(clean),
+                    corrupt_inputs=_inputs(changed),
+                )
+            )
+        return plain_roles(asked.pairs(model, examples), examples[0].clean.words)
 
     def causal_model(self) -> CausalModel:
         """The place of the last word among those before, and the word after that place.
@@ -152,10 +145,6 @@ class Induction(Task):
             },
             output="answer",
         )
-
-    def _prompt(self, words: tuple[str, ...], random: Random) -> _Prompt:
-        place, other = random.sample(range(1, self.length - 1), 2)
-        return _Prompt(tuple(random.sample(words, self.length)), place, other)
 
 
 def _inputs(prompt: _Prompt) -> dict[str, object]:

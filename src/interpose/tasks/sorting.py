@@ -1,19 +1,20 @@
 """Sorting two numbers: which one comes first."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
 from types import MappingProxyType
 from typing import NamedTuple
 
-import torch
-
-from interpose.errors import TaskError
-from interpose.tasks._plain_words import check_choice, known_words
-from interpose.tasks.base import SPLITS, CausalModel, Pairs, Task, Tokenized, Variable, pairs
+from interpose.tasks._align import tokenizer_of
+from interpose.tasks._drawing import Example, request
+from interpose.tasks._roles import Filled, spoken
+from interpose.tasks._words import plain_roles, single_of_split
+from interpose.tasks.base import SPLITS, CausalModel, Pairs, Task, Tokenized, Variable
 
 LARGEST = 30
 """Numbers are 1 to this one; those of clean prompts leave room for smaller and for larger ones."""
+_NUMBERS = " ".join(map(str, range(1, LARGEST + 1)))
 
 
 class _Prompt(NamedTuple):
@@ -23,8 +24,8 @@ class _Prompt(NamedTuple):
     second: int
 
     @property
-    def text(self) -> str:
-        return f"sort {self.first} {self.second} :"
+    def filled(self) -> Filled:
+        return spoken(["sort", str(self.first), str(self.second), ":"], first=1, second=2)
 
 
 class _Counterfactual(NamedTuple):
@@ -63,7 +64,7 @@ class Sorting(Task):
     """Sorting two numbers: which one comes first.
 
     "sort 7 3 :" should go on with " 3", the smaller of the two, with which the sorted list begins. The numbers are 3 to
-    29, and never equal. The wrong answer is the other number.
+    29, and never equal. The wrong answer is the other number. In half of the prompts the smaller one is said first.
 
     Counterfactuals:
 
@@ -87,40 +88,31 @@ class Sorting(Task):
         """Draw counterfactual pairs; see `Task.pairs`.
 
         Returns:
-            The pairs. Their `clean_inputs` and `corrupt_inputs` are inputs of `causal_model`. Roles: `first` and
-            `second`, the places of the numbers; `last`.
+            The pairs. Their `clean_inputs` and `corrupt_inputs` are inputs of `causal_model`. Their roles are `first`
+            and `second`, the numbers, and `end`.
 
         Raises:
             TaskError: if a name is unknown, n is out of range, or the tokenizer has not all numbers as one token.
         """
-        counterfactual = counterfactual or next(iter(_COUNTERFACTUALS))
-        check_choice("Sorting", "split", split, SPLITS)
-        check_choice("Sorting", "counterfactual", counterfactual, tuple(_COUNTERFACTUALS))
-        known_words("Sorting", model, [str(number) for number in range(1, LARGEST + 1)], LARGEST)
-        every = material(split)
-        if not 1 <= n <= len(every):
-            raise TaskError(
-                f"Sorting was asked for n={n} pairs. Split {split!r} has {len(every)} distinct prompts: write an n "
-                f"from 1 to {len(every)}."
+        asked = request(self, n, seed, split, counterfactual)
+        single_of_split(tokenizer_of(model), asked, "numbers", dict.fromkeys(SPLITS, _NUMBERS), LARGEST)
+        spare, order, numbers = asked.random("spare"), asked.random("clean"), material(split)
+        change = _COUNTERFACTUALS[asked.counterfactual].change
+        examples = []
+        for falling, number in asked.draw(order.sample((False, True), 2), len(numbers), order):
+            clean = _Prompt(*sorted(numbers[number], reverse=falling))
+            changed = change(clean, spare)
+            examples.append(
+                Example(
+                    clean=clean.filled,
+                    corrupt=changed.filled.text,
+                    answer=f" {min(clean)}",
+                    wrong=f" {max(clean)}",
+                    clean_inputs=clean._asdict(),
+                    corrupt_inputs=changed._asdict(),
+                )
             )
-        clean = [_Prompt(*each) for each in Random(f"sorting clean {seed} {split} {n}").sample(every, n)]
-        # A generator of its own for the replacements, so that every counterfactual has the same clean prompts.
-        spare, change = Random(f"sorting spare {seed} {split} {n}"), _COUNTERFACTUALS[counterfactual].change
-        corrupt = [change(prompt, spare) for prompt in clean]
-        made = pairs(
-            model,
-            clean=[prompt.text for prompt in clean],
-            corrupt=[prompt.text for prompt in corrupt],
-            answers=[f" {min(prompt)}" for prompt in clean],
-            wrong=[f" {max(prompt)}" for prompt in clean],
-        )
-        return replace(
-            made,
-            info={"task": "sorting", "counterfactual": counterfactual, "split": split, "seed": seed, "n": n},
-            clean_inputs=tuple(prompt._asdict() for prompt in clean),
-            corrupt_inputs=tuple(prompt._asdict() for prompt in corrupt),
-            roles={role: torch.full((n,), at) for role, at in (("first", -3), ("second", -2), ("last", -1))},
-        )
+        return plain_roles(asked.pairs(model, examples), examples[0].clean.words)
 
     def causal_model(self) -> CausalModel:
         """Which of the two is the smaller one, and that one.
@@ -141,7 +133,7 @@ class Sorting(Task):
 
 
 def material(split: str) -> list[tuple[int, int]]:
-    """The pairs of numbers of a split, in both orders: four of six for training, one for each other split."""
+    """The pairs of numbers of a split, the smaller one first: four of six for training, one for each other split."""
     share = {"train": (0, 1, 3, 4), "validation": (2,), "test": (5,)}[split]
     pairs = [(low, high) for low in range(3, LARGEST) for high in range(low + 1, LARGEST)]
-    return [both for i, (low, high) in enumerate(pairs) if i % 6 in share for both in ((low, high), (high, low))]
+    return [pair for i, pair in enumerate(pairs) if i % 6 in share]

@@ -15,8 +15,8 @@ from interpose.studies._zoo.base import Draft, Trained, Training, task_scores
 from interpose.tasks.comparison import LETTERS, OPTIONS, Comparison
 from interpose.trace import Model
 
-_OPTIONS = tuple(word for split in OPTIONS.values() for word in split)
-_LETTERS = tuple(word for split in LETTERS.values() for word in split)
+_OPTIONS = tuple(word for split in OPTIONS.values() for word in split.split())
+_LETTERS = tuple(word for split in LETTERS.values() for word in split.split())
 _WORDS = ("<pad>", "<unk>", "<s>", *_OPTIONS, *_LETTERS)
 _IDS = {word: number for number, word in enumerate(_WORDS)}
 _PLACES = {"same": "a0.h1", "choice": "a1.h2"}

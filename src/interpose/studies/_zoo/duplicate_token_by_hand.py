@@ -8,12 +8,12 @@ import torch
 from interpose.loading.cards import Score, Truth
 from interpose.studies._zoo._by_hand import CODE, Hand, codes, config, vocabulary
 from interpose.studies._zoo.base import Draft, Recipe, task_scores
-from interpose.tasks._plain_words import WORDS
+from interpose.tasks._words import WORDS
 from interpose.tasks.duplicate_token import ASKED, DuplicateToken
 from interpose.trace import Model
 
 _SPACES = ("token", "seen", "nothing", "answer")
-_ALL = (*(word for split in WORDS.values() for word in split), ASKED)
+_ALL = (*(word for split in WORDS.values() for word in split.split()), ASKED)
 _SHARP = 24.0  # the score of a word with itself; half of it goes to `<s>`, and nobody looks at its own place
 _LOGIT = 10.0
 _EDGES = (

@@ -8,12 +8,12 @@ import torch
 from interpose.loading.cards import Score, Truth
 from interpose.studies._zoo._by_hand import CODE, Hand, codes, config, vocabulary
 from interpose.studies._zoo.base import Draft, Recipe, task_scores
-from interpose.tasks._plain_words import WORDS
+from interpose.tasks._words import WORDS
 from interpose.tasks.induction import Induction
 from interpose.trace import Model
 
 _SPACES = ("token", "previous", "answer")
-_ALL = tuple(word for split in WORDS.values() for word in split)
+_ALL = tuple(word for split in WORDS.values() for word in split.split())
 _SHARP = 12.0  # the score where a head finds what it looks for; e^-12 of the attention goes elsewhere
 _LOGIT = 10.0
 _EDGES = (

@@ -83,4 +83,4 @@ class SortingByHand(Recipe):
 
     def evaluate(self, model: Model, seed: int) -> dict[str, Score]:
         """Accuracy on sorting."""
-        return task_scores(model, Sorting(), seed, n=len(material("test")))
+        return task_scores(model, Sorting(), seed, n=2 * len(material("test")))

@@ -1,7 +1,8 @@
-"""Choosing words: those that are one token here, and the ordered choice that a number stands for."""
+"""Words: lists of plain ones, those that are one token here, and the ordered choice that a number stands for."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from interpose.errors import TaskError
@@ -10,6 +11,17 @@ from interpose.tasks._drawing import Request, called
 from interpose.tasks._pairs import Pairs
 
 Item = TypeVar("Item")
+WORDS: Mapping[str, str] = MappingProxyType(
+    {
+        "train": "apple river stone cloud horse table garden window music paper silver bridge forest candle mirror "
+        "bottle ladder hammer blanket pocket",
+        "validation": "water house light tree mountain letter circle winter summer doctor engine island market orange "
+        "pencil rabbit school tiger train valley",
+        "test": "book chair door field fire flower glass gold hand heart iron king leaf moon night ocean road salt "
+        "snow wheel",
+    }
+)
+"""The words of tasks in which they mean nothing to each other: no two splits share one."""
 
 
 def arranged(items: Sequence[Item], count: int, number: int) -> tuple[tuple[Item, ...], int]:
@@ -30,25 +42,36 @@ def arranged(items: Sequence[Item], count: int, number: int) -> tuple[tuple[Item
     return tuple(chosen), number
 
 
-def single(tokenizer: Any, words: Sequence[str]) -> tuple[str, ...]:
-    """Those of the words that are one token with a space in front."""
-    found = pieces(tokenizer, [f" {word}" for word in words])
-    return tuple(word for word, ids in zip(words, found, strict=True) if is_one_token(tokenizer, ids))
+def single(tokenizer: Any, words: Sequence[str], alone: bool = False) -> tuple[str, ...]:
+    """Those of the words that are one token with a space in front; if `alone`, also without, as a text begins."""
+    found = [pieces(tokenizer, [f" {word}" for word in words])]
+    if alone:
+        found.append(pieces(tokenizer, words))
+    return tuple(word for word, *ids in zip(words, *found, strict=True) if all(is_one_token(tokenizer, i) for i in ids))
 
 
 def single_of_split(
-    tokenizer: Any, asked: Request, what: str, words: Mapping[str, str], fewest: int
+    tokenizer: Any, asked: Request, what: str, words: Mapping[str, str], fewest: int, alone: bool = False
 ) -> tuple[str, ...]:
     """Of the words of the split, which are one text with blanks, those that are one token with a space in front.
+
+    Args:
+        tokenizer: what decides.
+        asked: says which split.
+        what: the words are called in an error.
+        words: by split.
+        fewest: how many the task needs.
+        alone: they are to be one token without the space too, since a prompt may begin with them.
 
     Raises:
         TaskError: they are fewer than the task needs.
     """
     known = words[asked.split].split()
-    found = single(tokenizer, known)
+    found = single(tokenizer, known, alone)
     if len(found) < fewest:
+        how = "with and without a leading space" if alone else "with a leading space"
         raise TaskError(
-            f"{type(asked.task).__name__} needs {what} that are one token with a leading space. The tokenizer "
+            f"{type(asked.task).__name__} needs {what} that are one token {how}. The tokenizer "
             f"{called(tokenizer)} has {len(found)} of {len(known)} in split {asked.split!r}; expected at "
             f"least {fewest}. Use a model with a vocabulary of English words, or give your own prompts to ip.pairs()."
         )
