@@ -154,8 +154,8 @@ class HardConcrete(Gate):
     One mask is drawn a step. Its size is the probability that it is not 0: sigmoid(t - temperature log(-low / high)).
 
     Attributes:
-        open: how open every unit is at first, without noise and were the temperature 1; as published, so that at a lower
-            temperature units begin nearer to the ends.
+        open: how open every unit is at first, without noise and were the temperature 1. It is so as published; at a
+            lower temperature units begin nearer to the ends.
         temperature: how far masks are from being 0 or 1.
         low: below 0, the lower end of the stretched sigmoid.
         high: above 1, its upper end.
