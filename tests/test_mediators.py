@@ -11,7 +11,7 @@ import torch
 
 import interpose as ip
 from interpose import discovery
-from interpose.errors import SiteError
+from interpose.errors import SearchError, SiteError
 from interpose.mediators.base import Mediator, PlaceMediator, sites_of
 from interpose.mediators.edges import table_of
 from interpose.search.behaviour import behaviour
@@ -210,6 +210,19 @@ def test_a_mixture_on_the_way_to_a_reader_goes_from_corrupt_to_clean(name: str, 
     assert min(changes) > 1e-4
     assert min(between) > 1e-5
     assert all((middle - end).abs().max() > 1e-5 for middle, end in zip(half, corrupt, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "given"), [("token-roles", "roles", "end"), ("paths", "receivers", "logits")]
+)
+def test_one_text_is_no_tuple_of_names(name: str, setting: str, given: str, model: ip.Model) -> None:
+    mediator = MEDIATORS[name]()
+    object.__setattr__(mediator, setting, given)  # where types are not checked, as in a user's own session
+    with pytest.raises(SearchError) as failure:
+        mediator.units(model, PROMPTS)
+    assert str(failure.value) == (
+        f"{setting} is a tuple of names, but here it is one text. Write {setting}=('{given}',)."
+    )
 
 
 def test_the_paths_to_the_logits_together_carry_what_the_edges_to_them_do(model: ip.Model) -> None:

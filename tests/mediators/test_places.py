@@ -55,6 +55,18 @@ def test_a_unit_at_a_position_is_that_entry_of_its_site(model: ip.Model) -> None
     assert torch.equal(part, whole[:, -3, 2])
 
 
+@pytest.mark.parametrize("kind", [Positions, TokenRoles])
+def test_what_is_no_place_has_no_positions(kind: type, model: ip.Model) -> None:
+    mediator = kind()
+    object.__setattr__(mediator, "of", Edges())  # where types are not checked, as in a user's own session
+    with pytest.raises(SearchError) as failure:
+        mediator.units(model)
+    assert str(failure.value) == (
+        "The units of Edges(grouped=False) are no places, so they have no positions. Write "
+        f"{kind.__name__}(of=Streams())."
+    )
+
+
 def test_positions_of_positions_are_refused(model: ip.Model) -> None:
     with pytest.raises(SearchError) as failure:
         Positions(of=Positions(last=3)).units(model)

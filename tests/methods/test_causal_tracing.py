@@ -199,6 +199,13 @@ def test_settings_that_mean_nothing_are_refused(
         CausalTracing(**settings).score(make("gpt2"), even, units)
 
 
+def test_one_text_is_no_tuple_of_roles(make: Make, even: Pairs) -> None:
+    method = CausalTracing(noise=3.0)
+    object.__setattr__(method, "noised", "end")  # where types are not checked, as in a user's own session
+    with pytest.raises(SearchError, match=r"noised is a tuple of names, but .* Write noised=\('end',\)."):
+        method.score(make("gpt2"), even, Streams())
+
+
 def test_pairs_that_do_not_differ_have_nothing_to_restore(make: Make, even: Pairs) -> None:
     same = replace(even, corrupt_tokens=even.clean_tokens)
     with pytest.raises(

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from interpose.errors import SearchError
 from interpose.search.gates import Clamp, HardConcrete, Sigmoid, UniformWindow
 
 DRAWS = 40_000
@@ -86,6 +87,22 @@ def test_hard_concrete_begins_as_open_as_it_is_told_where_there_is_no_noise(shar
     gate = HardConcrete(open=share, temperature=1.0)
     mask = gate.mask(torch.tensor([gate.start]), {"noise": torch.zeros(1)})
     assert float(mask) == pytest.approx(share, abs=1e-6)
+
+
+def test_at_a_lower_temperature_hard_concrete_begins_nearer_to_the_ends() -> None:
+    gate = HardConcrete(open=0.9)
+    assert gate.start == pytest.approx(math.log(5))  # as published: the odds of 1 / 1.2, whatever the temperature
+    assert float(gate.mask(torch.tensor([gate.start]), {"noise": torch.zeros(1)})) == 1
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, 1.5])
+def test_hard_concrete_cannot_begin_beyond_its_ends(share: float) -> None:
+    with pytest.raises(SearchError) as failure:
+        HardConcrete(open=share)
+    assert str(failure.value) == (
+        "A gate begins between -0.1 and 1.1, the ends of its stretched sigmoid, but here it is "
+        f"{share} open. Write for example 0.9."
+    )
 
 
 def test_the_noise_of_hard_concrete_is_logistic_and_never_infinite() -> None:

@@ -204,6 +204,24 @@ def test_gradients_are_finite_differences(
     assert slope.abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("variant", ["gpt2", "llama"], indirect=True)
+def test_a_divergence_has_32_bits_where_the_model_has_16(variant: str, make: Make, pairs: Pairs) -> None:
+    """With 16, logarithms of probabilities are off by some hundredths: more than an edge is worth."""
+    model = make(variant, torch.bfloat16)
+    patching = EdgePatching(model, pairs, measure=KL())
+    circuits = torch.ones(9, patching.graph.n_edges, dtype=torch.bool)
+    circuits[range(1, 9), range(7, 63, 7)] = False
+    over = masked(model, pairs, Edges())
+    whole = stock(model, pairs.clean_batch()).float().log_softmax(-1)
+    for circuit, found in zip(circuits, patching(circuits), strict=True):
+        logits = over.logits(circuit.float()).float().log_softmax(-1)
+        expected = (whole.exp() * (whole - logits)).sum(-1)
+        assert found.dtype == torch.float32
+        assert found.min() > -1e-6
+        assert torch.allclose(found, expected, atol=1e-5)
+        assert torch.allclose(over.losses(circuit.float()), expected, atol=1e-5)
+
+
 def test_losses_are_what_they_say(make: Make, pairs: Pairs) -> None:
     model = make("gpt2")
     half = torch.full((8,), 0.5)

@@ -140,6 +140,34 @@ class PlaceMediator(Mediator):
         return tuple(unit.name for unit in self.places(model, prompts))
 
 
+def places_of(own: Mediator, of: Mediator, model: Model, prompts: Prompts | None) -> tuple[Unit, ...]:
+    """The units that a mediator takes apart, each of them all positions of a place.
+
+    Args:
+        own: the mediator that takes them apart.
+        of: the mediator whose units they are.
+        model: the model they are parts of.
+        prompts: as for `Mediator.units`.
+
+    Raises:
+        SearchError: the other mediator's units are no places, or are single positions already.
+    """
+    instead = f"Write {type(own).__name__}(of=Streams())."
+    if not isinstance(of, PlaceMediator):
+        raise SearchError(f"The units of {of!r} are no places, so they have no positions. {instead}")
+    units = of.places(model, prompts)
+    if not all(unit.whole for unit in units):
+        raise SearchError(f"The units of {of!r} are single positions already. {instead}")
+    return units
+
+
+def names_of(given: tuple[str, ...] | str, setting: str) -> tuple[str, ...]:
+    """A setting that is a tuple of names. Raises SearchError for one text, which would be taken letter by letter."""
+    if isinstance(given, str):
+        raise SearchError(f"{setting} is a tuple of names, but here it is one text. Write {setting}=({given!r},).")
+    return given
+
+
 def sites_of(places: Sequence[Unit]) -> tuple[Site, ...]:
     """The different sites of some units, in order."""
     return tuple(dict.fromkeys(unit.site for unit in places))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 from interpose.errors import SearchError
-from interpose.mediators.base import Mediator, Prompts
+from interpose.mediators.base import Mediator, Prompts, names_of
 from interpose.mediators.edges import Edges
 from interpose.models.stream import StreamGraph
 from interpose.trace import Model
@@ -55,7 +55,7 @@ class Paths(Mediator):
             SiteError: the model has no such receiver; the message names the nearest.
         """
         graph = self.graph(model)
-        found = sorted(graph.destination_number(name) for name in self.receivers)
+        found = sorted(graph.destination_number(name) for name in names_of(self.receivers, "receivers"))
         if not found or len(set(found)) < len(found):
             raise SearchError(
                 f"{self!r} names {'a receiver twice' if found else 'no receiver'}. Name each that the path leads to "

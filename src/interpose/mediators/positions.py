@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import final
 
 from interpose.errors import SearchError
-from interpose.mediators.base import PlaceMediator, Prompts, Unit
+from interpose.mediators.base import PlaceMediator, Prompts, Unit, places_of
 from interpose.mediators.streams import Streams
 from interpose.trace import Model
 
@@ -28,11 +28,9 @@ class Positions(PlaceMediator):
         """Unit by unit, each from the first position to the last; see `PlaceMediator.places`.
 
         Raises:
-            SearchError: the other mediator's units are single positions already.
+            SearchError: the other mediator's units are no places, or single positions already.
         """
-        units = self.of.places(model, prompts)
-        if not all(unit.whole for unit in units):
-            raise SearchError(f"The units of {self.of!r} are single positions already. Write Positions(of=Streams()).")
+        units = places_of(self, self.of, model, prompts)
         return tuple(unit.at(position) for unit in units for position in range(-self._count(prompts), 0))
 
     def _count(self, prompts: Prompts | None) -> int:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import final
 
 from interpose.errors import SearchError
-from interpose.mediators.base import PlaceMediator, Prompts, Unit, position_of
+from interpose.mediators.base import PlaceMediator, Prompts, Unit, names_of, places_of, position_of
 from interpose.mediators.streams import Streams
 from interpose.trace import Model
 
@@ -30,14 +30,12 @@ class TokenRoles(PlaceMediator):
 
         Raises:
             SearchError: no prompts are given, or they do not have these roles; or the other mediator's units are
-                single positions already.
+                no places, or single positions already.
         """
-        units = self.of.places(model, prompts)
-        if not all(unit.whole for unit in units):
-            raise SearchError(f"The units of {self.of!r} are single positions already. Write TokenRoles(of=Streams()).")
+        units = places_of(self, self.of, model, prompts)
         if prompts is None:
             raise SearchError(f"Which tokens {self!r} means depends on the prompts. Give the pairs too.")
-        roles = tuple(prompts.roles) if self.roles is None else self.roles
+        roles = tuple(prompts.roles) if self.roles is None else names_of(self.roles, "roles")
         if not roles:
             raise SearchError(
                 f"{self!r} has no units: these pairs name no roles of tokens. Draw them from a task that does, or use "

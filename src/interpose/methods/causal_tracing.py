@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interpose.errors import SearchError
-from interpose.mediators.base import Mediator, PlaceMediator, Unit, position_of
+from interpose.mediators.base import Mediator, PlaceMediator, Unit, names_of, position_of
 from interpose.mediators.edges import Edges
 from interpose.methods.base import Method
 from interpose.search.behaviour import behaviour
@@ -155,7 +155,7 @@ class CausalTracing(Method):
         where = pairs.differs
         if self.noised:
             where = torch.zeros_like(where)
-            for role in self.noised:
+            for role in names_of(self.noised, "noised"):
                 where[torch.arange(len(pairs)), position_of(pairs, role)] = True
         if not bool(where.any()):
             raise SearchError(

@@ -39,7 +39,7 @@ class EdgePruning(Method):
         steps: steps of the optimiser, one forward and one backward pass each.
         sparsity: the price of one edge, in nats of KL: what it must be worth to stay.
         lr: learning rate of Adam, on the logarithm of a gate's odds.
-        start: how open every gate is at first.
+        start: how open every gate is at first; see `open` of `HardConcrete` in `search/gates.py`.
         pairs_per_step: pairs in one step.
         seed: of the order in which pairs are taken, and of the gates' noise.
     """

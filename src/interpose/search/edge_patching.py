@@ -118,7 +118,8 @@ class EdgePatching:
             given = {name: t.input(name, like) for name, like in self._given[0].items()}
             with t.world("clean", part.clean_batch()):
                 cut_edges(self.model, self.graph, corrupt, cut, self._first, start)
-                self._measure(last_logits(self.model), given).save("m")
+                logits = last_logits(self.model).to(torch.promote_types(self.model.dtype, torch.float32))
+                self._measure(logits, given).save("m")
         return t.graph, t.feed
 
     def feed(self, mask: Bool[Tensor, " edges"], part: int) -> Feed:

@@ -22,6 +22,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interpose.errors import SearchError
+
 
 @dataclass(frozen=True)
 class Gate(ABC):
@@ -152,16 +154,28 @@ class HardConcrete(Gate):
     One mask is drawn a step. Its size is the probability that it is not 0: sigmoid(t - temperature log(-low / high)).
 
     Attributes:
-        open: how open every unit is at first, without noise.
+        open: how open every unit is at first, without noise and were the temperature 1. It is so as published; at a
+            lower temperature units begin nearer to the ends.
         temperature: how far masks are from being 0 or 1.
         low: below 0, the lower end of the stretched sigmoid.
         high: above 1, its upper end.
+
+    Raises:
+        SearchError: `open` is not between the two ends.
     """
 
     open: float = 0.9
     temperature: float = 2 / 3
     low: float = -0.1
     high: float = 1.1
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        if not self.low < self.open < self.high:
+            raise SearchError(
+                f"A gate begins between {self.low:g} and {self.high:g}, the ends of its stretched sigmoid, but here it "
+                f"is {self.open:g} open. Write for example 0.9."
+            )
 
     @property
     def start(self) -> float:

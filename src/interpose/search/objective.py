@@ -92,14 +92,16 @@ class CrossEntropy(Loss):
 class KL(Loss):
     """How far the next token's distribution is from the whole model's on the clean prompt, in nats.
 
-    KL(whole || masked): the sum over the vocabulary of p log(p / q).
+    KL(whole || masked): the sum over the vocabulary of p log(p / q), of numbers of 32 bits at least. With fewer,
+    logarithms of probabilities are off by more than an edge is worth, and the divergence can be negative.
     """
 
     def given(self, model: Model, pairs: Pairs, batch_size: int) -> dict[str, Tensor]:
         """The whole model's log-probabilities [pair, vocabulary]."""
         parts = list(pairs.batches(batch_size))
         with model.trace(run=False) as t, t.world("clean", parts[0].clean_batch()):
-            whole: Any = torch.log_softmax(last_logits(model), -1)
+            logits = last_logits(model).to(torch.promote_types(model.dtype, torch.float32))
+            whole: Any = torch.log_softmax(logits, -1)
             whole.save("whole")
         feeds = [t.feed.with_({"clean": part.clean_batch()}) for part in parts]
         return {"whole": torch.cat([run["whole"] for run in model.backend.run_many([t.graph] * len(feeds), feeds)])}
