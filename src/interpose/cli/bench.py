@@ -23,6 +23,7 @@ class Bench:
         interpose bench circuit --preset small
         interpose bench circuit --models smollm2-135m-instruct --tasks ioi --methods eap eap-ig:steps=20
         interpose bench circuit --tasks ioi --method ./my_method.py --methods eap-ig --hours 0.5
+        interpose bench circuit --tasks ioi --scores importances.json --methods eap-ig
         interpose bench circuit --preset paper --engine ray --address auto --device cuda
     """
 
@@ -38,6 +39,14 @@ class Bench:
     """A whole matrix: `small` for this machine, `paper` for the models of the MIB benchmark; options change it."""
     method: tuple[Path, ...] = ()
     """Files with methods of your own; each defines a class of its own name. The files are run."""
+    scores: tuple[Path, ...] = ()
+    """Files of scores that were found elsewhere, each a row of its own: of the MIB circuit track (.json, .pt), or
+    written by interpose (.safetensors)."""
+    sign: Literal["helps", "hurts", "check"] | None = None
+    """What a positive score in those files says of its edge; `check` runs circuits to find out, and is the default for
+    files of the MIB circuit track."""
+    mib: bool = False
+    """Also write every cell's scores as JSON of the MIB circuit track, into the folder mib."""
     out: Path = Path("out/bench")
     """Folder to write to, and to find cells in."""
     engine: Literal["local", "ray"] = "local"
