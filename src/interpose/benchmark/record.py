@@ -55,7 +55,8 @@ class Record(Part):
 
     Attributes:
         status: `done`; `at chance`, where the model does not prefer the answer; `too long`, where the work would have
-            gone over the limit; `does not apply`, where the method scores neither edges nor nodes; or `failed`.
+            gone over the limit; `does not apply`, where the method scores neither edges nor nodes or a file of scores
+            is of another model; or `failed`.
         key: a hash of all that can change the cell.
         cell: what was asked, as `Cell` takes it.
         weights_hash: of the model; empty where it could not be loaded.

@@ -40,11 +40,9 @@ class Bench:
     method: tuple[Path, ...] = ()
     """Files with methods of your own; each defines a class of its own name. The files are run."""
     scores: tuple[Path, ...] = ()
-    """Files of scores that were found elsewhere, each a row of its own: of the MIB circuit track (.json, .pt), or
-    written by interpose (.safetensors)."""
+    """Files of scores found elsewhere, a row each: the MIB circuit track's (.json, .pt) or ours (.safetensors)."""
     sign: Literal["helps", "hurts", "check"] | None = None
-    """What a positive score in those files says of its edge; `check` runs circuits to find out, and is the default for
-    files of the MIB circuit track."""
+    """What a positive score in those files says; `check`, the default for MIB's, runs circuits to find out."""
     mib: bool = False
     """Also write every cell's scores as JSON of the MIB circuit track, into the folder mib."""
     out: Path = Path("out/bench")
@@ -68,8 +66,7 @@ class Bench:
     device: str | None = None
     """Where to run, such as cuda; by default the processor."""
     hours: float | None = None
-    """The most that one cell may take, by default the preset's, else any time; a cell that would take longer stays
-    blank, with the hours it would take."""
+    """The most that one cell may take, by default the preset's; one that would take longer stays blank."""
     json: bool = False
     """Print the leaderboard as JSON."""
 
