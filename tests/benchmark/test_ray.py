@@ -58,7 +58,7 @@ class Silent:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Ray]:
-    engine = Ray(num_cpus=2, object_store_memory=80 * 2**20)
+    engine = Ray(num_cpus=1, object_store_memory=80 * 2**20)
     yield engine
     engine.close()
 
