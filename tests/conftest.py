@@ -1,5 +1,6 @@
 """What every test relies on: no network, one thread, repeatable examples, and tests that say what they need."""
 
+import importlib.util
 import os
 import shutil
 
@@ -37,6 +38,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         (program,) = marker.args
         if shutil.which(program) is None:
             _absent(f"needs {program}, which is not installed: run `make system`")
+    for marker in item.iter_markers("needs_package"):
+        (package,) = marker.args
+        if importlib.util.find_spec(package) is None:
+            _absent(f"needs the package {package}, which is not installed: run `make setup`")
     if item.get_closest_marker("gpu") is not None:
         import torch
 

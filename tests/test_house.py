@@ -110,15 +110,23 @@ def test_continuous_integration_makes_the_system_first_and_lets_nothing_be_skipp
 
 
 @pytest.mark.parametrize(("require", "outcome"), [("0", "skipped"), ("1", "error")])
-def test_a_test_that_lacks_its_program_is_skipped_by_name_or_fails(require: str, outcome: str, tmp_path: Path) -> None:
+def test_a_test_that_lacks_what_it_needs_is_skipped_by_name_or_fails(
+    require: str, outcome: str, tmp_path: Path
+) -> None:
     shutil.copy(ROOT / "tests" / "conftest.py", tmp_path)
-    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = needs(program): x\n    gpu: x\n")
-    (tmp_path / "test_one.py").write_text("import pytest\n@pytest.mark.needs('no-such-program')\ndef test_one(): ...\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n    needs(x): x\n    needs_package(x): x\n    gpu: x\n")
+    (tmp_path / "test_two.py").write_text(
+        "import pytest\n"
+        "@pytest.mark.needs('no-such-program')\ndef test_one(): ...\n"
+        "@pytest.mark.needs_package('no_such_package')\ndef test_two(): ...\n"
+        "@pytest.mark.needs('sh')\n@pytest.mark.needs_package('json')\ndef test_three(): ...\n"
+    )
     command = [sys.executable, "-m", "pytest", "-rsf", "-p", "no:cacheprovider", "-p", "no:xdist"]
     environment = {"PATH": "/usr/bin:/bin", "INTERPOSE_REQUIRE_ALL": require}
     run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert f"1 {outcome}" in run.stdout
+    assert re.search(rf"\b1 passed, 2 {outcome}", run.stdout)
     assert "needs no-such-program, which is not installed: run `make system`" in run.stdout
+    assert "needs the package no_such_package, which is not installed: run `make setup`" in run.stdout
 
 
 def test_the_licence_is_apache_2() -> None:

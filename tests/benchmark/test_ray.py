@@ -58,8 +58,7 @@ class Silent:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Ray]:
-    pytest.importorskip("ray", reason="needs ray, which is not installed: pip install 'interpose[ray]'")
-    engine = Ray(num_cpus=2, object_store_memory=80 * 2**20)
+    engine = Ray(num_cpus=1, object_store_memory=80 * 2**20)
     yield engine
     engine.close()
 
@@ -87,6 +86,7 @@ def numbers(record: Record) -> list[float]:
     return [*found, *record.weighted_edges, record.auroc or -1.0, record.cost.forward, record.cost.backward]
 
 
+@pytest.mark.needs_package("ray")
 def test_they_give_what_cells_that_are_run_here_give(cluster: Ray, cells: list[Cell], tmp_path: Path) -> None:
     there, here = Store(tmp_path / "there"), Store(tmp_path / "here")
     watching = Silent()
@@ -108,6 +108,7 @@ def test_they_give_what_cells_that_are_run_here_give(cluster: Ray, cells: list[C
     assert again.seen == ["2 of 2"]
 
 
+@pytest.mark.needs_package("ray")
 def test_a_method_of_ones_own_travels_and_a_worker_that_ends_is_a_cell_that_failed(
     cluster: Ray, cells: list[Cell], tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """The user's network is never touched: its own hooks fire, threads do not meet, changes made to it are seen."""
 
+import importlib
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -184,8 +185,9 @@ def test_a_forward_set_on_an_instance_is_refused(net: ip.Model, x: torch.Tensor)
         net.module("0").output.save()
 
 
+@pytest.mark.needs_package("accelerate")
 def test_networks_dispatched_by_accelerate_work(model: ip.Model, ids: torch.Tensor) -> None:
-    accelerate = pytest.importorskip("accelerate")
+    accelerate = importlib.import_module("accelerate")
     torch.manual_seed(3)
     sizes = {"layers": 3, "width": 24, "heads": 4, "kv_heads": 2, "neurons": 32, "vocab": 50, "pad_token_id": 0}
     hooked = ip.build("llama", **sizes, bos_token_id=0, eos_token_id=1)

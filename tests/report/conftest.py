@@ -246,6 +246,7 @@ def make_row(method: str, model: str = "small", task: str = "ioi", **fields: Any
     row |= {"auroc": None, "edges": 46, "seconds": 9.0, "search_seconds": 2.5, "search_memory": 3_000_000}
     row |= {"search_memory_of": "memory of the process", "forward_passes": 12, "backward_passes": 5}
     row |= {"published_cpr": None, "published_cmd": None, "published_auroc": None, "published_source": None}
+    row |= {f"scores_{name}": None for name in ("file", "sha256", "sign", "positive", "highest", "lowest")}
     row |= {"key": f"{model}{task}{method}", "page": f"cells/{method}.html"}
     row |= fields
     if row["status"] != "done":

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from interpose import discovery, tasks
 from interpose.benchmark.cutting import by_edge
+from interpose.benchmark.given import Given, Way, default_sign, digest
 from interpose.benchmark.job import Clock, Job, Material, carry_out, draw, machine, made
 from interpose.benchmark.kept import Kept
 from interpose.benchmark.limit import Limit, TooLong
@@ -21,7 +22,7 @@ from interpose.benchmark.result import Found, result_of
 from interpose.benchmark.truth import edge_auroc
 from interpose.errors import InterposeError
 from interpose.loading.cards import cards
-from interpose.methods.base import Refused, versions
+from interpose.methods.base import Method, Refused, versions
 from interpose.report.result import Accuracy
 from interpose.search.progress import Watcher, watching
 from interpose.trace import Model
@@ -34,7 +35,7 @@ class Cell:
     Attributes:
         model: as `load` takes it.
         task: a task's name.
-        method: a method's name.
+        method: a method's name; the file's, where scores are given.
         settings: of the method, where they are not its own.
         counterfactual: how prompts are corrupted; None for the task's first way.
         examples: pairs to search with.
@@ -44,6 +45,8 @@ class Cell:
         batch_size: pairs in one forward pass.
         device: where to run; None is the CPU.
         source: the text of the method's file, where it is neither interpose's own nor installed.
+        scores: a file of scores, in place of a search.
+        sign: what a positive score of that file says of its edge: `helps`, `hurts`, or `check` to find out.
     """
 
     model: str
@@ -58,6 +61,8 @@ class Cell:
     batch_size: int = 16
     device: str | None = None
     source: str | None = None
+    scores: str | None = None
+    sign: Way | None = None
 
     @property
     def label(self) -> str:
@@ -81,8 +86,17 @@ class Cell:
 
         Args:
             model: whose weights it is run on.
+
+        Raises:
+            InterposeError: there is no such task or method, or its file or that of the scores is not there.
         """
-        found = {**asdict(self), **model._asdict(), "versions": _that_matter(), "code": _code(self)}
+        asked = asdict(self)
+        for name in ("scores", "sign"):
+            if asked[name] is None:
+                del asked[name]
+        if self.scores is not None:
+            asked["scores"] = digest(Path(self.scores))  # wherever it lies
+        found = {**asked, **model._asdict(), "versions": _that_matter(), "code": _code(self)}
         return hashlib.sha256(json.dumps(found, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
@@ -168,15 +182,21 @@ def method_class(cell: Cell) -> Any:
         return discovery.load_file(path)
 
 
-def _job(cell: Cell) -> Job:
+def _method(cell: Cell) -> Method | Given:
+    if cell.scores is not None:
+        path = Path(cell.scores)
+        return Given(path, cell.sign or default_sign(path), cell.batch_size)
     method = method_class(cell)
     try:
-        chosen = made(method, dict(cell.settings), cell.batch_size)
+        return made(method, dict(cell.settings), cell.batch_size)
     except TypeError as error:
         raise InterposeError(f"{method.__name__} does not take these settings: {error}.") from error
+
+
+def _job(cell: Cell) -> Job:
     return Job(
         task=tasks.named(cell.task),
-        method=chosen,
+        method=_method(cell),
         counterfactual=cell.counterfactual,
         examples=cell.examples,
         proof=cell.proof,
@@ -189,10 +209,11 @@ def _job(cell: Cell) -> Job:
 
 def _command(cell: Cell) -> str:
     words = ["interpose", "bench", "circuit", "--models", cell.model, "--tasks", cell.task]
-    words += ["--methods", cell.method_label]
+    if cell.scores is None:
+        words += ["--methods", cell.method_label]
     if cell.source is not None:
         words += ["--method", f"{cell.method.replace('-', '_')}.py"]
-    for name in ("counterfactual", "examples", "proof", "draws", "seed", "batch_size", "device"):
+    for name in ("counterfactual", "examples", "proof", "draws", "seed", "batch_size", "device", "scores", "sign"):
         value = getattr(cell, name)
         if value != Cell.__dataclass_fields__[name].default:
             words += [f"--{name.replace('_', '-')}", str(value)]
@@ -211,6 +232,7 @@ def _measured(cell: Cell, found: Found) -> dict[str, Any]:
         "result": result_of(found),
         "units": "edges" if found.scores.meta["mediator"].startswith("Edges") else "nodes",
         "cost": Cost(**found.scores.meta["cost"]),
+        "given": found.scores.meta.get("given"),
         "seconds": sum(found.timings.values()),
         "weighted_edges": tuple(point.kept for point in points),
         "auroc": _auroc(cell, found),
@@ -237,7 +259,7 @@ def _that_matter() -> dict[str, str]:
 def _code(cell: Cell) -> str:
     """A hash of the files of method and task, which may change while the version does not."""
     paths = [Path(cell.task) if Path(cell.task).is_file() else discovery.find("interpose.tasks", cell.task).path]
-    if cell.source is None:
+    if cell.source is None and cell.scores is None:
         paths.append(discovery.find("interpose.methods", cell.method).path)
     return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from interpose.benchmark.cost import Meter, peak_memory
 from interpose.benchmark.faithfulness import ProofSettings, prove
+from interpose.benchmark.given import Given
 from interpose.benchmark.kept import Kept
 from interpose.benchmark.result import Found
 from interpose.mediators.edges import Edges
@@ -32,7 +33,7 @@ class Job:
 
     Attributes:
         task: whose pairs are drawn.
-        method: how units are scored.
+        method: how units are scored, or a file of scores.
         counterfactual: how prompts are corrupted; None for the task's first way.
         examples: pairs to search with, of the split `train`.
         proof: pairs to prove with, of the split `test`.
@@ -43,7 +44,7 @@ class Job:
     """
 
     task: Task
-    method: Method
+    method: Method | Given
     counterfactual: str | None = None
     examples: int = 64
     proof: int = 32
@@ -140,7 +141,9 @@ def carry_out(job: Job, material: Material, clock: Clock, tell: Watcher, kept: K
 
 
 def search(job: Job, material: Material) -> Scores:
-    """Score edges, or nodes where the method does not score edges; what it cost is in `meta["cost"]`.
+    """Score edges, or nodes where the method does not score edges.
+
+    Their `meta` also has what it cost (`cost`) and what is needed to write them in other formats (`stream`).
 
     Raises:
         Refused: the method scores neither.
@@ -155,7 +158,10 @@ def search(job: Job, material: Material) -> Scores:
                 scores = job.method.score(material.model, material.search, Nodes())
             except Refused:
                 raise refused from None
-    return replace(scores, meta={**scores.meta, "cost": meter.cost.to_dict()})
+    graph = Edges().graph(material.model)
+    stream = {"layers": graph.layers, "heads": graph.heads, "parallel": graph.parallel}
+    stream["width"] = material.model.sizes().width
+    return replace(scores, meta={**scores.meta, "stream": stream, "cost": meter.cost.to_dict()})
 
 
 def made(method: type[Method], settings: dict[str, Any], batch_size: int) -> Method:

@@ -22,13 +22,16 @@ def row(cell: Cell, record: Record, page: str) -> dict[str, Any]:
         record: what became of it.
         page: where its report lies, from the leaderboard; empty where there is none.
     """
-    result, cost, beside = record.result, record.cost, published(cell.model, cell.task, cell.method_label)
+    result, beside = record.result, published(cell.model, cell.task, cell.method_label)
+    # What finding the scores of a file cost is not known.
+    cost = record.cost if cell.scores is None else None
     made: dict[str, Any] = {
         "model": cell.model,
         "task": cell.task,
         "counterfactual": result.question.counterfactual if result else cell.counterfactual,
         "method": cell.method_label,
         "units": record.units,
+        **_given(cell, record),
         "status": record.status,
         "why": record.failure.message if record.failure else None,
         "estimated_hours": record.estimated_hours,
@@ -79,6 +82,18 @@ def _spread(name: str, estimate: Estimate | None) -> dict[str, float | None]:
     if estimate is None:
         return {name: None, f"{name}_low": None, f"{name}_high": None}
     return {name: estimate.mean, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+
+
+def _given(cell: Cell, record: Record) -> dict[str, str | float | None]:
+    found = record.given
+    return {
+        "scores_file": cell.scores,
+        "scores_sha256": found.sha256 if found else None,
+        "scores_sign": cell.sign,
+        "scores_positive": found.positive_in_file if found else None,
+        "scores_highest": found.highest if found else None,
+        "scores_lowest": found.lowest if found else None,
+    }
 
 
 def _beside(found: Published | None) -> dict[str, float | str | None]:

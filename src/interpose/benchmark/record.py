@@ -36,12 +36,27 @@ class Failure(Part):
     trace: str
 
 
+class ScoresFile(Part):
+    """Where the scores of a cell came from, where a file brought them; see `interpose.benchmark.given.Origin`."""
+
+    file: str
+    sha256: str
+    format: str
+    found_by: str
+    sign: Literal["helps", "hurts", "check"]
+    positive_in_file: Literal["helps", "hurts"]
+    highest: Finite | None
+    lowest: Finite | None
+    checked_on: Count
+
+
 class Record(Part):
     """What became of one cell.
 
     Attributes:
         status: `done`; `at chance`, where the model does not prefer the answer; `too long`, where the work would have
-            gone over the limit; `does not apply`, where the method scores neither edges nor nodes; or `failed`.
+            gone over the limit; `does not apply`, where the method scores neither edges nor nodes or a file of scores
+            is of another model; or `failed`.
         key: a hash of all that can change the cell.
         cell: what was asked, as `Cell` takes it.
         weights_hash: of the model; empty where it could not be loaded.
@@ -49,7 +64,8 @@ class Record(Part):
         accuracy: how often the model prefers the answer, on the pairs of the proof.
         result: what was found, as in `result.json` of `interpose locate`.
         units: what the method scored.
-        cost: of the search.
+        cost: of the search; where scores were given, of reading them and checking their sign.
+        given: the file that brought the scores, where none were searched for.
         seconds: of the whole cell; circuits that a cell before it had run already are not run again.
         weighted_edges: edges of the signed circuits after pruning, each weighted by the share of its source's outputs
             that is in the circuit, which is all of it for edges and nodes; one number a size.
@@ -71,6 +87,7 @@ class Record(Part):
     result: Result | None = None
     units: Literal["edges", "nodes"] | None = None
     cost: Cost | None = None
+    given: ScoresFile | None = None
     seconds: Finite | None = None
     weighted_edges: tuple[Finite, ...] = ()
     auroc: Rate | None = None

@@ -140,7 +140,7 @@ def _method_card(found: Found) -> MethodCard:
     summary = doc.partition("\n")[0]
     if of_nodes(found.scores, found.graph):
         summary += " It scores nodes, each of which brings all edges that leave it; an edge is shown with its share."
-    return MethodCard(name=meta["method"], settings=settings, summary=summary)
+    return MethodCard(name=meta["method"], settings=settings, summary=summary, given="given" in meta)
 
 
 def _size(evidence: Proof, index: int) -> Size:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from interpose import discovery, tasks
 from interpose.benchmark.cell import Cell
+from interpose.benchmark.given import Given, Way, default_sign, export_mib
 from interpose.benchmark.leaderboard import as_csv, document, row
 from interpose.benchmark.matrix import Engine, Local, bench as run_matrix
 from interpose.benchmark.presets import OWN, PRESETS, Preset
@@ -21,6 +22,7 @@ from interpose.errors import UsageError
 from interpose.loading.cards import cards
 from interpose.methods.base import versions
 from interpose.report import leaderboard
+from interpose.search.scores import Scores
 
 if TYPE_CHECKING:
     from interpose.cli.bench import Bench
@@ -54,6 +56,8 @@ def bench(asked: "Bench") -> dict[str, Any]:
     finally:
         engine.close()
     written = _write(asked.out, store, found)
+    if asked.mib:
+        _export(asked.out, store, found)
     print(f"{_summary(found)}\nLeaderboard: {asked.out / 'index.html'}", file=sys.stderr if asked.json else sys.stdout)
     return written
 
@@ -72,10 +76,13 @@ def cells_of(asked: "Bench", preset: Preset) -> Iterator[Cell]:
         raise UsageError(f"--hours is {asked.hours:g}; write a number above 0, or leave it out for no limit.")
     methods = list(_methods(asked))
     shared: dict[str, Any] = {name: getattr(asked, name) for name in ("counterfactual", "draws", "seed", "device")}
+    files = _files(asked)
     for model, task in _questions(asked, preset):
         check_counterfactual(asked.counterfactual, task, tasks.named(task))
         for name, settings, source in methods:
             yield Cell(model, task, name, settings, source=source, **numbers, **shared)
+        for path, sign in files.items():
+            yield Cell(model, task, path.name, scores=str(path), sign=sign, **numbers, **shared)
 
 
 def _questions(asked: "Bench", preset: Preset) -> Iterator[tuple[str, str]]:
@@ -105,11 +112,24 @@ def _methods(asked: "Bench") -> Iterator[tuple[str, dict[str, Any], str | None]]
         discovery.load_file(path)  # what is wrong with it is said now
         sources[path.stem.replace("_", "-")] = path.read_text(encoding="utf-8")
     every = [entry.name for entry in discovery.entries("interpose.methods")]
-    wanted = asked.methods or (*([] if sources else every), *sources)
+    wanted = asked.methods or (*([] if sources or asked.scores else every), *sources)
     for written in dict.fromkeys((*wanted, *sources)):
         name, _, settings = written.partition(":")
         found = name if name in sources else discovery.find("interpose.methods", name).name
         yield found, _settings(written, settings), sources.get(name)
+
+
+def _files(asked: "Bench") -> dict[Path, Way]:
+    """The files of scores, each with how its sign is settled; what is wrong with one is said now."""
+    if asked.sign is not None and not asked.scores:
+        raise UsageError("--sign says what a positive score of a file means; write --scores FILE beside it.")
+    files: dict[Path, Way] = {path: asked.sign or default_sign(path) for path in asked.scores}
+    for path, sign in files.items():
+        other = next(each for each in files if each.name == path.name)
+        if other != path:
+            raise UsageError(f"{other} and {path} would be one row, {path.name}. Rename one of them.")
+        Given(path, sign).read()
+    return files
 
 
 def _settings(written: str, settings: str) -> dict[str, Any]:
@@ -148,6 +168,17 @@ def _write(out: Path, store: Store, found: Sequence[tuple[Cell, Record]]) -> dic
     return written
 
 
+def _export(out: Path, store: Store, found: Sequence[tuple[Cell, Record]]) -> None:
+    """Write the scores of all cells that are done as JSON of the MIB circuit track."""
+    folder = out / "mib"
+    folder.mkdir(exist_ok=True)
+    done = [(cell, record) for cell, record in found if record.status == "done"]
+    for cell, record in done:
+        name = store.name(cell, record.key)
+        export_mib(folder / f"{name}.json", Scores.load(store.folder / f"{name}.safetensors"))
+    print(f"MIB's JSON of {len(done)} cell{'s' if len(done) != 1 else ''}: {folder}", file=sys.stderr)
+
+
 def _replace(path: Path, text: str) -> None:
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_text(text, encoding="utf-8")
@@ -159,7 +190,11 @@ def _summary(found: Sequence[tuple[Cell, Record]]) -> str:
     counts: dict[str, int] = {}
     for _, record in found:
         counts[record.status] = counts.get(record.status, 0) + 1
-    lines = [f"{len(found)} cells: " + ", ".join(f"{count} {status}" for status, count in counts.items()) + "."]
+    lines = [
+        f"{len(found)} cell{'s' if len(found) != 1 else ''}: "
+        + ", ".join(f"{count} {status}" for status, count in counts.items())
+        + "."
+    ]
     for cell, record in found:
         if record.status == "failed" and record.failure is not None:
             lines.append(f"  failed: {cell.label}: {record.failure.message.splitlines()[0]}")

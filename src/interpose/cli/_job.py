@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from interpose import __version__, discovery, tasks
 from interpose.benchmark import ProofSettings
+from interpose.benchmark.given import export_mib
 from interpose.benchmark.job import Clock, Job, carry_out, draw, made
 from interpose.benchmark.kept import Kept
 from interpose.benchmark.result import result_of
@@ -67,6 +68,8 @@ def locate(asked: "Locate", out: Path) -> Result:
         found = carry_out(job, material, clock, tell, kept)
     result = result_of(found)
     found.scores.save(out / "scores.safetensors")
+    if asked.mib:
+        export_mib(out / "scores.mib.json", found.scores)
     result.save(out / "result.json")
     page = write(result, out / "report.html")
     kept.clear()
@@ -159,6 +162,6 @@ def _command(asked: "Locate") -> str:
     words = ["interpose", "locate", asked.task]
     for name, field in type(asked).__dataclass_fields__.items():
         value = getattr(asked, name)
-        if name not in ("task", "json", "out") and value != field.default:
+        if name not in ("task", "json", "mib", "out") and value != field.default:
             words += [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join(words)

@@ -23,6 +23,7 @@ class Bench:
         interpose bench circuit --preset small
         interpose bench circuit --models smollm2-135m-instruct --tasks ioi --methods eap eap-ig:steps=20
         interpose bench circuit --tasks ioi --method ./my_method.py --methods eap-ig --hours 0.5
+        interpose bench circuit --tasks ioi --scores importances.json --methods eap-ig
         interpose bench circuit --preset paper --engine ray --address auto --device cuda
     """
 
@@ -38,6 +39,12 @@ class Bench:
     """A whole matrix: `small` for this machine, `paper` for the models of the MIB benchmark; options change it."""
     method: tuple[Path, ...] = ()
     """Files with methods of your own; each defines a class of its own name. The files are run."""
+    scores: tuple[Path, ...] = ()
+    """Files of scores found elsewhere, a row each: the MIB circuit track's (.json, .pt) or ours (.safetensors)."""
+    sign: Literal["helps", "hurts", "check"] | None = None
+    """What a positive score in those files says; `check`, the default for MIB's, runs circuits to find out."""
+    mib: bool = False
+    """Also write every cell's scores as JSON of the MIB circuit track, into the folder mib."""
     out: Path = Path("out/bench")
     """Folder to write to, and to find cells in."""
     engine: Literal["local", "ray"] = "local"
@@ -59,8 +66,7 @@ class Bench:
     device: str | None = None
     """Where to run, such as cuda; by default the processor."""
     hours: float | None = None
-    """The most that one cell may take, by default the preset's, else any time; a cell that would take longer stays
-    blank, with the hours it would take."""
+    """The most that one cell may take, by default the preset's; one that would take longer stays blank."""
     json: bool = False
     """Print the leaderboard as JSON."""
 

@@ -47,6 +47,8 @@ class Locate:
     """What to do where the model gets the task right no more often than a coin would."""
     device: str | None = None
     """Where to run, such as cuda; by default the processor."""
+    mib: bool = False
+    """Also write the scores as JSON of the MIB circuit track: scores.mib.json."""
     json: bool = False
     """Print the result as JSON."""
 

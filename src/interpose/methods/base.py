@@ -51,16 +51,8 @@ class Method(ABC):
         meta = {
             "method": type(self).__name__,
             "settings": asdict(self),
-            "mediator": repr(mediators),
-            "model": model.info.name,
-            "note": model.info.note,
-            "weights_hash": model.weights_hash,
-            "task": pairs.info.get("task", "custom"),
-            "seed": pairs.info.get("seed"),
-            "pairs": dict(pairs.info),
-            "examples": len(pairs),
+            **circumstances(model, pairs, mediators),
             "seconds": time.perf_counter() - started,
-            "versions": versions(),
         }
         source = getattr(self, "source", None)  # methods that compare two models
         if isinstance(source, str) and source in model.backend.opened:
@@ -81,6 +73,21 @@ class Method(ABC):
         if mediators.method is not None:
             instead = f"Use {mediators.method}, which is made for them."
         return Refused(f"{type(self).__name__} cannot score {mediators!r}. {instead}")
+
+
+def circumstances(model: Model, pairs: Pairs, mediators: Mediator) -> dict[str, Any]:
+    """What scores are of, for their `meta`: units, model, pairs and versions."""
+    return {
+        "mediator": repr(mediators),
+        "model": model.info.name,
+        "note": model.info.note,
+        "weights_hash": model.weights_hash,
+        "task": pairs.info.get("task", "custom"),
+        "seed": pairs.info.get("seed"),
+        "pairs": dict(pairs.info),
+        "examples": len(pairs),
+        "versions": versions(),
+    }
 
 
 def versions() -> dict[str, Any]:

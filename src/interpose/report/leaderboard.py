@@ -86,6 +86,7 @@ def html(document: Mapping[str, Any]) -> str:
             memory_of=sorted({row["search_memory_of"] for row in rows if row["search_memory_of"]}),
             choices={name: _distinct(rows, name) for name in ("model", "task")},
             why=why,
+            given=given,
             versions=document["versions"],
             style=Markup(asset("style.css")),
             # Both come from this package and from nowhere else, so they may stand in the page as they are.
@@ -110,6 +111,16 @@ def why(row: Row) -> str:
     if row["status"] == "does not apply":
         return f"does not apply: {row['why']}"
     return f"failed: {row['why']}"
+
+
+def given(row: Row) -> str:
+    """Where the scores of a file came from, and which way round they were."""
+    if row["scores_positive"] is None:
+        return "from a file"
+    said = f"from a file; positive {row['scores_positive']}"
+    if row["scores_highest"] is None:
+        return said
+    return f"{said} (checked: {words.number(row['scores_highest'])} against {words.number(row['scores_lowest'])})"
 
 
 _formats = {

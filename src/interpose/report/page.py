@@ -147,6 +147,8 @@ def _entry(node: Node, entry: str) -> str:
 def _facts(result: Result) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
     model, method, examples = result.model, result.method, result.examples
     pairs = f"{examples.search} to search ({examples.search_split}), {examples.proof} to prove ({examples.proof_split})"
+    if method.given:
+        pairs = f"{examples.proof} to prove ({examples.proof_split})"
     settings = ", ".join(f"{name} = {value}" for name, value in method.settings.items()) or "none"
     return (
         (

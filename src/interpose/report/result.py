@@ -58,11 +58,15 @@ class ModelCard(Part):
 
 
 class MethodCard(Part):
-    """How the edges were scored: the method's name, everything that was set, and one sentence about it."""
+    """How the edges were scored: the method's name, everything that was set, and one sentence about it.
+
+    `given` says that nothing was searched for: the scores were read from the file `name`.
+    """
 
     name: str
     settings: dict[str, Setting] = Field(default_factory=dict)
     summary: str
+    given: bool = False
 
 
 class Examples(Part):

@@ -108,9 +108,12 @@ def asked(result: Result) -> str:
     """What was asked, in one sentence."""
     model, method, examples = result.model, result.method, result.examples
     note = f" ({model.note})" if model.note else ""
+    found, proved = f"Searched with {method.name} on {examples.search} pairs of prompts", f"{examples.proof} others"
+    if method.given:
+        found, proved = f"Scores read from {method.name}", f"{examples.proof} pairs of prompts"
     return (
         f"Which of the {words.count(result.edges)} edges of {model.name}{note} carry {task_title(result)}? "
-        f"Searched with {method.name} on {examples.search} pairs of prompts, proved on {examples.proof} others."
+        f"{found}, proved on {proved}."
     )
 
 
