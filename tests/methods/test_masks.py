@@ -76,6 +76,16 @@ def test_dcm_finds_the_edges_of_the_head(one_head: Solved) -> None:
     assert {name for name, score in scores.items() if score > 0.5} == {"input->a1.h0<v>", "a1.h0->logits"}
 
 
+def test_a_way_is_kept_by_all_its_edges_and_broken_by_less(one_neuron: Callable[[str], Solved]) -> None:
+    """Of input->m0 and m0->logits either is enough to break the way, so less than both is paid for; both keep it."""
+    way = ("input->m0", "m0->logits")
+    kept = found(DCM(steps=40, keep=True), one_neuron("relu"), Edges())
+    broken = found(DCM(steps=40, sparsity=0.5), one_neuron("relu"), Edges())
+    assert [kept[edge] for edge in way] == [1, 1]
+    assert kept["input->logits"] == broken["input->logits"] == 1  # a way of one edge
+    assert 1 <= sum(broken[edge] for edge in way) < 1.9
+
+
 def test_dcm_finds_the_neuron(one_neuron: Callable[[str], Solved]) -> None:
     solved = one_neuron("relu")
     assert found(DCM(steps=15), solved, Neurons()) == {"m0.n0": 1}

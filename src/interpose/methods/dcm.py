@@ -10,6 +10,9 @@ with the behaviour b = logit(answer) - logit(wrong), which corrupt values are to
 possible. With `keep` the question is the other way round: which few units, with all others corrupt, bring the
 behaviour back? Then score(unit) = mask(unit), minimising mean of -b(masked run) + sparsity * sum of mask.
 
+The two differ where units lie in a row: one with its corrupt value may be enough to break a way, and all of them have
+to be clean to keep it. So for the edges of a whole circuit, write `keep=True`.
+
 Source: Davies et al. 2023, https://arxiv.org/abs/2307.03637; settings of Prakash et al. 2024,
 https://arxiv.org/abs/2402.14811. `ActivationPatching` measures each unit alone, exactly. `UGS` and `EdgePruning` fit
 masks of edges under noise, against the whole model's distribution in place of two logits.
