@@ -52,3 +52,20 @@ def test_a_cell_is_named_as_it_is_asked_for() -> None:
     assert CELL.method_label == "eap-ig:steps=3"
     assert CELL.label == "eap-ig:steps=3 on ioi, model"
     assert Cell("m", "ioi", "eap").method_label == "eap"
+
+
+@pytest.mark.parametrize("name", ["search/mask.py", "engine/cone.py", "tasks/_drawing.py", "methods/base.py"])
+def test_a_change_of_shared_code_makes_another_cell(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for file in ("search/mask.py", "engine/cone.py", "tasks/_drawing.py", "methods/base.py", "tasks/base.py"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text("as it was")
+    for file in ("methods/acdc.py", "tasks/boxes.py", "report/page.py"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text("as it was")
+    monkeypatch.setattr(module, "_ROOT", tmp_path)
+    before = CELL.key(MODEL)
+    (tmp_path / "methods/acdc.py").write_text("changed")
+    (tmp_path / "report/page.py").write_text("changed")
+    assert CELL.key(MODEL) == before
+    (tmp_path / name).write_text("changed")
+    assert CELL.key(MODEL) != before

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,10 @@ from interpose.methods.base import Method, Refused, versions
 from interpose.report.result import Accuracy
 from interpose.search.progress import Watcher, watching
 from interpose.trace import Model
+
+_ROOT = Path(__file__).resolve().parents[1]
+_SHARED = ("benchmark", "engine", "graph", "loading", "mediators", "metrics", "models", "search", "trace")
+"""The packages whose code can change a number of any cell."""
 
 
 @dataclass(frozen=True)
@@ -257,11 +262,18 @@ def _that_matter() -> dict[str, str]:
 
 
 def _code(cell: Cell) -> str:
-    """A hash of the files of method and task, which may change while the version does not."""
+    """A hash of all code that a number rests on, which may change while the version does not."""
     paths = [Path(cell.task) if Path(cell.task).is_file() else discovery.find("interpose.tasks", cell.task).path]
     if cell.source is None and cell.scores is None:
         paths.append(discovery.find("interpose.methods", cell.method).path)
-    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
+    return hashlib.sha256(b"".join(path.read_bytes() for path in [*paths, *_shared(_ROOT)])).hexdigest()
+
+
+@cache
+def _shared(root: Path) -> tuple[Path, ...]:
+    """The files that every cell rests on; other methods and tasks, and how results are shown, change no number."""
+    own = [root / "methods" / "base.py", root / "tasks" / "base.py", *(root / "tasks").glob("_*.py")]
+    return tuple(sorted([*own, *(path for folder in _SHARED for path in (root / folder).rglob("*.py"))]))
 
 
 def _silent(*_: Any) -> None: ...
