@@ -1,6 +1,7 @@
 """A folder with a small model that does the task, made by hand and saved as any other model is."""
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from interpose.search.edge_patching import EdgePatching
 from interpose.tasks._ioi_text import NAMES, OBJECTS, PLACES, TEMPLATES
 
 
+@cache
 def words() -> PreTrainedTokenizerFast:
     """A byte-level tokenizer in which every word of the task is one token."""
     tokenizer = Tokenizer(models.BPE())
@@ -60,6 +62,12 @@ def save(folder: Path, layers: int, heads: int, able: bool = True) -> Path:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two layers, two heads: 46 edges."""
     return save(tmp_path_factory.mktemp("models") / "a small model", layers=2, heads=2)
+
+
+@pytest.fixture(scope="session")
+def smallest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One layer, two heads: 13 edges, for what does not depend on the size."""
+    return save(tmp_path_factory.mktemp("models") / "smallest", layers=1, heads=2)
 
 
 @pytest.fixture(scope="session")

@@ -73,12 +73,11 @@ def board(out: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def matrix(folder: Path, saved: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def matrix(folder: Path, smallest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two models, one task, two methods."""
-    other = saved(tmp_path_factory.mktemp("models") / "larger", layers=3, heads=2)
     out = tmp_path_factory.mktemp("bench") / "out"
     methods = ["--methods", "eap-ig", "random:seed=3"]
-    assert bench(out, "--models", str(folder), str(other), *methods) == 0
+    assert bench(out, "--models", str(folder), str(smallest), *methods) == 0
     return out
 
 
@@ -86,7 +85,7 @@ def test_each_cell_has_a_record_scores_and_a_page_and_nothing_else_is_left(matri
     assert {path.name for path in matrix.iterdir()} == {"cells", "index.html", "leaderboard.csv", "leaderboard.json"}
     rows = board(matrix)
     assert [(Path(row["model"]).name, row["method"]) for row in rows] == [
-        (model, method) for model in ("a small model", "larger") for method in ("eap-ig", "random:seed=3")
+        (model, method) for model in ("a small model", "smallest") for method in ("eap-ig", "random:seed=3")
     ]
     assert {row["status"] for row in rows} == {"done"}
     stems = {Path(row["page"]).stem for row in rows}
@@ -154,11 +153,11 @@ def test_what_is_there_is_not_run_again_and_what_is_damaged_is(
     assert after[1] == before[1]
 
 
-def test_a_run_that_is_killed_leaves_whole_cells_and_goes_on(folder: Path, tmp_path: Path) -> None:
+def test_a_run_that_is_killed_leaves_whole_cells_and_goes_on(smallest: Path, tmp_path: Path) -> None:
     slow = tmp_path / "slow.py"
     slow.write_text(SLOW)
     out = tmp_path / "out"
-    words = ["bench", "circuit", "--tasks", "ioi", "--out", str(out), *SMALL, "--models", str(folder)]
+    words = ["bench", "circuit", "--tasks", "ioi", "--out", str(out), *SMALL, "--models", str(smallest)]
     words += ["--methods", "random", "slow", "--method", str(slow)]
     program = "import sys; from interpose.cli.main import main; sys.exit(main(sys.argv[1:]))"
     with subprocess.Popen(
@@ -181,7 +180,7 @@ def test_a_run_that_is_killed_leaves_whole_cells_and_goes_on(folder: Path, tmp_p
 
 
 def test_a_cell_that_fails_says_so_and_stops_no_other(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    smallest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "fails.py").write_text(FAILS)
     out = tmp_path / "out"
@@ -194,9 +193,9 @@ def test_a_cell_that_fails_says_so_and_stops_no_other(
         "--method",
         str(tmp_path / "fails.py"),
     ]
-    assert bench(out, "--models", "./nothing", str(folder), *words) == 0
+    assert bench(out, "--models", "./nothing", str(smallest), *words) == 0
     rows = {(Path(row["model"]).name, row["method"]): row for row in board(out)}
-    own = {method: row for (model, method), row in rows.items() if model == folder.name}
+    own = {method: row for (model, method), row in rows.items() if model == smallest.name}
     assert [row["status"] for row in own.values()] == ["failed", "does not apply", "failed", "done"]
     assert own["fails"]["why"] == "as it must"
     assert (
@@ -206,7 +205,7 @@ def test_a_cell_that_fails_says_so_and_stops_no_other(
     assert all("There is no folder nothing" in row["why"] for (model, _), row in rows.items() if model == "nothing")
     said = capsys.readouterr().out
     assert "8 cells: 6 failed, 1 does not apply, 1 done." in said
-    assert f"  failed: fails on ioi, {folder.name}: as it must" in said
+    assert f"  failed: fails on ioi, {smallest.name}: as it must" in said
     (record,) = [Record.load(path) for path in out.glob(f"cells/*{own['fails']['key']}.json")]
     assert record.failure is not None and "in search" in record.failure.trace
 
@@ -222,10 +221,10 @@ def test_a_model_that_cannot_do_the_task_is_at_chance(saved: Callable[..., Path]
 
 
 def test_a_cell_that_would_take_too_long_stays_blank_until_it_has_the_time(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    smallest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "slow.py").write_text(SLOW)
-    words = ["--models", str(folder), "--method", str(tmp_path / "slow.py"), "--methods", "slow"]
+    words = ["--models", str(smallest), "--method", str(tmp_path / "slow.py"), "--methods", "slow"]
     monkeypatch.setenv("SLOW", "0.05")
     assert bench(tmp_path / "out", *words, "--hours", "0.003") == 0
     (row,) = board(tmp_path / "out")

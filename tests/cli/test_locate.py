@@ -104,9 +104,8 @@ def test_the_page_needs_nothing_but_itself(out: Path) -> None:
     assert not any(word in page for word in ('src="http', 'href="//', "@import", "url(http"))
 
 
-def test_a_circuit_without_an_edge_is_shown_as_that(saved: Callable[..., Path], run: Run, tmp_path: Path) -> None:
-    folder = saved(tmp_path / "model", layers=1, heads=2)
-    assert run("--model", str(folder)) == 0
+def test_a_circuit_without_an_edge_is_shown_as_that(smallest: Path, run: Run, tmp_path: Path) -> None:
+    assert run("--model", str(smallest)) == 0
     result = Result.load(tmp_path / "out" / "result.json")
     assert (result.edges, result.chosen.edges) == (13, ())
     assert (tmp_path / "out" / "report.html").stat().st_size > 10_000
@@ -132,9 +131,10 @@ def test_in_a_process_of_its_own_a_claim_holds_and_json_is_all_that_is_printed(
 
 
 def test_other_settings_are_in_the_result_and_in_the_command_that_gives_it_again(
-    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Run, smallest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("--method", "random", "--counterfactual", "random_names", "--seed", "3") == 0
+    words = ["--model", str(smallest), "--method", "random", "--counterfactual", "random_names", "--seed", "3"]
+    assert run(*words) == 0
     result = Result.load(tmp_path / "out" / "result.json")
     assert (result.method.name, result.method.settings) == ("Random", {"seed": 0})
     assert (result.question.counterfactual, result.seed) == ("random_names", 3)
@@ -169,14 +169,16 @@ def test_a_run_that_was_cut_off_goes_on_where_it_stopped(
     assert (found.curve, found.areas, found.top_edges) == (result.curve, result.areas, result.top_edges)
 
 
-def test_scores_that_are_damaged_or_of_other_settings_are_not_taken(run: Run, tmp_path: Path, seen: Any) -> None:
+def test_scores_that_are_damaged_or_of_other_settings_are_not_taken(
+    run: Run, smallest: Path, tmp_path: Path, seen: Any
+) -> None:
     seen.stop_after = 0
-    assert run() == 130
+    assert run("--model", str(smallest)) == 130
     (kept,) = (tmp_path / "out").glob(".unfinished-*")
     path = kept / "scores.safetensors"
     path.write_bytes(path.read_bytes()[:-5])
-    assert run() == 130
+    assert run("--model", str(smallest)) == 130
     assert seen.scored == 2
-    assert run("--seed", "1") == 130
+    assert run("--model", str(smallest), "--seed", "1") == 130
     assert seen.scored == 3
     assert len(list((tmp_path / "out").glob(".unfinished-*"))) == 2

@@ -111,8 +111,10 @@ def test_a_rate_above_one_half_at_chance_says_how_many_pairs_would_tell(
     assert seen.scored == 0
 
 
-def test_a_search_can_go_on_at_chance(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("--proof", "3", "--at-chance", "go-on") == 0
+def test_a_search_can_go_on_at_chance(
+    smallest: Path, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--model", str(smallest), "--proof", "3", "--at-chance", "go-on") == 0
     assert "warning: " in capsys.readouterr().err
     result = Result.load(tmp_path / "out" / "result.json")
     assert result.command.endswith("--at-chance go-on")

@@ -15,27 +15,27 @@ from interpose.tasks import named
 
 
 @pytest.fixture
-def path(folder: Path, tmp_path: Path) -> Path:
+def path(smallest: Path, tmp_path: Path) -> Path:
     """Sixteen pairs that the small model gets right."""
-    model = ip.load(folder)
+    model = ip.load(smallest)
     return ip.write_pairs(model, ip.tasks.IOI().pairs(model, n=16), tmp_path / "my pairs.jsonl")
 
 
 @pytest.fixture
-def locate(path: Path, folder: Path, tmp_path: Path) -> Callable[..., int]:
-    words = ["--model", str(folder), "--examples", "8", "--proof", "4", "--out", str(tmp_path / "out")]
+def locate(path: Path, smallest: Path, tmp_path: Path) -> Callable[..., int]:
+    words = ["--model", str(smallest), "--examples", "8", "--proof", "4", "--out", str(tmp_path / "out")]
     return lambda *more: main(["locate", str(path), *words, *more])
 
 
 def test_a_file_is_searched_and_proved_with_pairs_that_share_no_prompt(
-    locate: Callable[..., int], path: Path, folder: Path, tmp_path: Path
+    locate: Callable[..., int], path: Path, smallest: Path, tmp_path: Path
 ) -> None:
     assert locate() == 0
     result = Result.load(tmp_path / "out" / "result.json")
     assert (result.question.task, result.question.counterfactual) == ("my pairs.jsonl", "corrupt")
     assert (result.examples.search_split, result.examples.proof_split) == ("train", "test")
     assert str(path) in shlex.split(result.command)
-    model = ip.load(folder)
+    model = ip.load(smallest)
     search, proof = (named(str(path)).pairs(model, n=n, split=s) for n, s in ((8, "train"), (4, "test")))
     assert not {*search.clean, *search.corrupt} & {*proof.clean, *proof.corrupt}
     assert result.question.clean == proof.clean[0]

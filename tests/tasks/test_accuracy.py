@@ -68,7 +68,7 @@ def test_it_reads_as_one_line():
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_the_embedded_model_does_the_task(smollm, split):
     task = ip.tasks.IOI()
-    accuracy = task.accuracy(smollm, task.pairs(smollm, n=32, split=split))
+    accuracy = task.accuracy(smollm, task.pairs(smollm, n=20, split=split))
     assert accuracy.prefers.value >= 0.85
     assert accuracy.first.value >= 0.4
 
@@ -76,7 +76,7 @@ def test_the_embedded_model_does_the_task(smollm, split):
 def test_the_embedded_model_changes_its_answer_with_the_repeated_name(smollm):
     """On the other version of the prompt, the old answer is the wrong one, and the model says so."""
     task = ip.tasks.IOI()
-    flipped = task.pairs(smollm, n=32, split="test", counterfactual="s2_io_flip")
+    flipped = task.pairs(smollm, n=20, split="test", counterfactual="s2_io_flip")
     turned = ip.pairs(
         smollm,
         clean=flipped.corrupt,

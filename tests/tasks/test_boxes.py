@@ -48,7 +48,7 @@ def read(prompt: str, split: str) -> tuple[dict[str, str], str]:
     return dict(zip(letters[:-1], things, strict=True)), letters[-1]
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @draws
 def test_prompts_answers_and_the_causal_model_agree(
     model: Any, seed: int, n: int, boxes: int, split: str, kind: str

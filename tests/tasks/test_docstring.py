@@ -44,7 +44,7 @@ def after(arguments: list[str], last: str) -> str | None:
     return arguments[arguments.index(last) + 1] if last in arguments else None
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10**6), n=st.integers(1, 25), split=st.sampled_from(SPLITS), kind=st.sampled_from(KINDS))
 def test_prompts_answers_and_the_causal_model_agree(model: Any, seed: int, n: int, split: str, kind: str) -> None:
     pairs = Docstring().pairs(model, n=n, seed=seed, split=split, counterfactual=kind)

@@ -101,7 +101,7 @@ texts = st.text(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_what_is_written_is_read_back(model: Any, tmp_path: Path, data: st.DataObject) -> None:
     size = data.draw(st.integers(1, 4))

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 import interpose.tasks.ioi as module
 from interpose.errors import TaskError
@@ -23,6 +23,7 @@ CHANGED = {
     "s1_io_flip": [0, 1],
     "s1_ioi_flip_s2_ioi_flip": [0, 1, 2],
 }
+few = settings(max_examples=18)
 draws = given(
     seed=st.integers(0, 10**6),
     n=st.integers(1, 40),
@@ -39,6 +40,7 @@ def without_names(prompt: str) -> str:
     return re.sub(r"\w+", lambda word: "*" if word[0] in EVERY_NAME else word[0], prompt)
 
 
+@few
 @draws
 def test_only_the_intended_names_differ_and_both_prompts_have_the_same_tokens(model, seed, n, split, kind):
     pairs = IOI().pairs(model, n=n, seed=seed, split=split, counterfactual=kind)
@@ -56,6 +58,7 @@ def test_only_the_intended_names_differ_and_both_prompts_have_the_same_tokens(mo
         assert [model.tokenizer.decode([token]).strip() for token in differing] == [before[i] for i in CHANGED[kind]]
 
 
+@few
 @draws
 def test_a_clean_prompt_has_the_answer_once_and_the_wrong_name_twice(model, split_names, seed, n, split, kind):
     pairs = IOI().pairs(model, n=n, seed=seed, split=split, counterfactual=kind)
@@ -67,6 +70,7 @@ def test_a_clean_prompt_has_the_answer_once_and_the_wrong_name_twice(model, spli
         assert not {answer[1:], wrong[1:]} & split_names
 
 
+@few
 @draws
 def test_each_counterfactual_means_what_its_name_says(model, seed, n, split, kind):
     pairs = IOI().pairs(model, n=n, seed=seed, split=split, counterfactual=kind)
@@ -88,6 +92,7 @@ def test_each_counterfactual_means_what_its_name_says(model, seed, n, split, kin
             assert (x, y, z) == (b, a, other)
 
 
+@few
 @draws
 def test_a_draw_has_no_duplicates_repeats_exactly_and_is_balanced(model, seed, n, split, kind):
     pairs = IOI().pairs(model, n=n, seed=seed, split=split, counterfactual=kind)
@@ -210,6 +215,7 @@ SIGNALS = {
 }
 
 
+@few
 @draws
 def test_exchanging_position_and_token_gives_the_published_coding(model, seed, n, split, kind):
     causal = IOI().causal_model(bias=0.5, position_weight=2.0, token_weight=0.75)

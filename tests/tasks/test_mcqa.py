@@ -37,7 +37,7 @@ def read(prompt: str) -> tuple[str, dict[str, str]]:
     return color, choices
 
 
-@settings(max_examples=40)
+@settings(max_examples=24)
 @draws
 def test_the_answer_is_the_letter_before_the_color(model: Any, seed: int, n: int, split: str, kind: str) -> None:
     pairs = MCQA().pairs(model, n=n, seed=seed, split=split, counterfactual=kind)

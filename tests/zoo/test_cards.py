@@ -49,7 +49,10 @@ def test_the_weights_are_those_of_the_card(card: Card) -> None:
 @own
 def test_a_fresh_measurement_agrees_with_the_card(card: Card) -> None:
     assert card.made is not None and card.scores
-    found = recipe(card.name).evaluate(ip.load(card.name), card.made.seed + 1)
+    made: Any = recipe(card.name)
+    if "examples" in made.__dataclass_fields__:  # fewer than the card's, so that it takes seconds
+        made = replace(made, examples=64)
+    found = made.evaluate(ip.load(card.name), card.made.seed + 1)
     assert set(found) == set(card.scores)
     for name, score in found.items():
         assert score.low <= score.value <= score.high

@@ -114,6 +114,31 @@ class Aligned:
         return torch.tensor(found)
 
 
+def config(layers: int, positions: int, vocab: int) -> dict[str, Any]:
+    """The settings of a small GPT-2 without dropout, whose first three words are padding, unknown and the start.
+
+    Args:
+        layers: how many.
+        positions: the longest prompt.
+        vocab: how many words.
+    """
+    return {
+        "layers": layers,
+        "heads": 4,
+        "width": 64,
+        "neurons": 64,
+        "positions": positions,
+        "vocab": vocab,
+        "initializer_range": 0.1,
+        "resid_pdrop": 0.0,
+        "embd_pdrop": 0.0,
+        "attn_pdrop": 0.0,
+        "pad_token_id": 0,
+        "bos_token_id": 2,
+        "eos_token_id": 0,
+    }
+
+
 def nodes(model: Model) -> list[str]:
     """The heads and MLPs of a model, in the order in which they write: a0.h0, ..., m0, a1.h0, ..."""
     sizes = model.sizes()

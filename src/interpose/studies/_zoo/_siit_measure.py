@@ -5,7 +5,7 @@ Values are taken over with the library's own blocks here, while the training tak
 
 from collections.abc import Collection, Iterator
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,14 +14,41 @@ from torch import Tensor
 from interpose.loading.cards import Score
 from interpose.search.edge_patching import EdgePatching
 from interpose.studies._zoo._siit import NONE, Aligned, Change, Prompts, nodes, outside
-from interpose.studies._zoo.base import score
-from interpose.tasks.base import Pairs, Rate
+from interpose.studies._zoo.base import score, task_scores
+from interpose.tasks.base import Pairs, Rate, Task
 from interpose.trace import Model
 
 _DRAWS = 4
 
 
-def measured(model: Model, aligned: Aligned, seed: int, n: int = 512) -> dict[str, Score]:
+class Asked(NamedTuple):
+    """With what a finished model is measured.
+
+    Attributes:
+        seed: of the examples.
+        n: how many pairs of the task; places are measured with twice as many pairs of prompts.
+    """
+
+    seed: int
+    n: int
+
+
+def evaluated(model: Model, task: Task, aligned: Aligned, edges: Collection[str], asked: Asked) -> dict[str, Score]:
+    """All that the card of a model says of it: accuracy on its task, what its places carry, and its circuit alone.
+
+    Args:
+        model: the model.
+        task: its task.
+        aligned: the causal model and its places.
+        edges: those of its circuit; `truth_alone` is how often they alone prefer the answer.
+        asked: the seed and the number of examples.
+    """
+    pairs = task.pairs(model, n=asked.n, seed=asked.seed, split="test")
+    found = {**task_scores(model, task, asked.seed, n=asked.n), **measured(model, aligned, asked.seed, 2 * asked.n)}
+    return {**found, "truth_alone": kept(model, pairs, edges)}
+
+
+def measured(model: Model, aligned: Aligned, seed: int, n: int) -> dict[str, Score]:
     """Whether places carry their variables, and nothing else carries anything.
 
     Args:

@@ -9,9 +9,9 @@ import torch
 from interpose.graph import Batch
 from interpose.loading import zoo
 from interpose.loading.cards import Score, Truth, Vocabulary
-from interpose.studies._zoo._siit import Aligned, Prompts, training
-from interpose.studies._zoo._siit_measure import kept, measured
-from interpose.studies._zoo.base import Draft, Trained, Training, task_scores
+from interpose.studies._zoo._siit import Aligned, Prompts, config, training
+from interpose.studies._zoo._siit_measure import Asked, evaluated
+from interpose.studies._zoo.base import Draft, Trained, Training
 from interpose.tasks.comparison import LETTERS, OPTIONS, Comparison
 from interpose.trace import Model
 
@@ -35,28 +35,19 @@ class ComparisonSIIT(Trained):
     """Comparison in two steps, trained to be in two heads.
 
     a0.h1 is to carry whether the letters are the same, a1.h2 the option that is chosen.
+
+    Attributes:
+        examples: with how many pairs the finished model is measured.
     """
+
+    examples: int = 256
 
     def draft(self) -> Draft:
         """What is known of the model before it is made."""
         return Draft(
             what="Trained to compare two letters in one head and to choose an option by that in another.",
             architecture="gpt2",
-            config={
-                "layers": 2,
-                "heads": 4,
-                "width": 64,
-                "neurons": 64,
-                "positions": 8,
-                "vocab": len(_WORDS),
-                "initializer_range": 0.1,
-                "resid_pdrop": 0.0,
-                "embd_pdrop": 0.0,
-                "attn_pdrop": 0.0,
-                "pad_token_id": 0,
-                "bos_token_id": 2,
-                "eos_token_id": 0,
-            },
+            config=config(layers=2, positions=8, vocab=len(_WORDS)),
             tokenizer=Vocabulary(words=_WORDS, first="<s>"),
             task="comparison",
             data="prompts of the task with the words of all splits, drawn anew at each step",
@@ -75,9 +66,7 @@ class ComparisonSIIT(Trained):
 
     def evaluate(self, model: Model, seed: int) -> dict[str, Score]:
         """Accuracy, interchange and strictness, and how often the edges of the truth alone prefer the answer."""
-        pairs = Comparison().pairs(model, n=256, seed=seed, split="test")
-        alone = {"truth_alone": kept(model, pairs, _EDGES)}
-        return {**task_scores(model, Comparison(), seed, n=256), **measured(model, aligned(), seed), **alone}
+        return evaluated(model, Comparison(), aligned(), _EDGES, Asked(seed, self.examples))
 
 
 def aligned() -> Aligned:

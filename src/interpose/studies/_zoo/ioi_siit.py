@@ -10,9 +10,9 @@ import torch
 from interpose.graph import Batch
 from interpose.loading import zoo
 from interpose.loading.cards import Score, Truth, Vocabulary
-from interpose.studies._zoo._siit import Aligned, Prompts, training
-from interpose.studies._zoo._siit_measure import kept, measured
-from interpose.studies._zoo.base import Draft, Trained, Training, task_scores
+from interpose.studies._zoo._siit import Aligned, Prompts, config, training
+from interpose.studies._zoo._siit_measure import Asked, evaluated
+from interpose.studies._zoo.base import Draft, Trained, Training
 from interpose.tasks._ioi_text import NAMES, OBJECTS, PLACES, TEMPLATES
 from interpose.tasks.base import CausalModel, Variable
 from interpose.tasks.ioi import IOI
@@ -79,28 +79,19 @@ class IOISIIT(Trained):
     """Indirect object identification in three steps, trained to be in three heads.
 
     a0.h1 is to carry the name that is repeated, a1.h2 the name that must not be said, a2.h0 the other name.
+
+    Attributes:
+        examples: with how many pairs the finished model is measured.
     """
+
+    examples: int = 256
 
     def draft(self) -> Draft:
         """What is known of the model before it is made."""
         return Draft(
             what="Trained to do IOI with one duplicate-token head, one inhibition head and one name mover.",
             architecture="gpt2",
-            config={
-                "layers": 3,
-                "heads": 4,
-                "width": 64,
-                "neurons": 64,
-                "positions": 40,
-                "vocab": len(_WORDS),
-                "initializer_range": 0.1,
-                "resid_pdrop": 0.0,
-                "embd_pdrop": 0.0,
-                "attn_pdrop": 0.0,
-                "pad_token_id": 0,
-                "bos_token_id": 2,
-                "eos_token_id": 0,
-            },
+            config=config(layers=3, positions=40, vocab=len(_WORDS)),
             tokenizer=Vocabulary(words=_WORDS, first="<s>", punctuation=True),
             task="ioi",
             data="sentences of the task from all splits, with 32 of its names, drawn anew at each step",
@@ -119,9 +110,7 @@ class IOISIIT(Trained):
 
     def evaluate(self, model: Model, seed: int) -> dict[str, Score]:
         """Accuracy, interchange and strictness, and how often the edges of the truth alone prefer the answer."""
-        pairs = IOI().pairs(model, n=256, seed=seed, split="test")
-        alone = {"truth_alone": kept(model, pairs, _EDGES)}
-        return {**task_scores(model, IOI(), seed, n=256), **measured(model, aligned(), seed), **alone}
+        return evaluated(model, IOI(), aligned(), _EDGES, Asked(seed, self.examples))
 
 
 def aligned() -> Aligned:
