@@ -58,10 +58,7 @@ class ModelCard(Part):
 
 
 class MethodCard(Part):
-    """How the edges were scored: the method's name, everything that was set, and one sentence about it.
-
-    `given` says that nothing was searched for: the scores were read from the file `name`.
-    """
+    """How edges were scored: the method's name, settings and a sentence; or, where `given`, the file they came from."""
 
     name: str
     settings: dict[str, Setting] = Field(default_factory=dict)
