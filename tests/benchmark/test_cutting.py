@@ -68,3 +68,17 @@ def test_a_ranking_of_nodes_is_proved_like_one_of_edges() -> None:
 def test_scores_of_other_units_are_refused() -> None:
     with pytest.raises(SearchError, match="not about the same units"):
         circuits(Scores(torch.zeros(2), ("a0.h0", "a0.h1")), GRAPH, (0.1, 1.0), absolute=False)
+
+
+def test_scores_of_a_method_that_grows_circuits_are_cut_by_growing_them() -> None:
+    # The best edge leads into a head from which nothing leads on, so that growing from the logits finds it last.
+    values = torch.tensor([float(edge.startswith("input->a0.h0")) for edge in GRAPH.edges])
+    values[list(GRAPH.edges).index("m0->logits")] = 0.5
+    values[list(GRAPH.edges).index("input->m0")] = 0.25
+    top = circuits(Scores(values, GRAPH.edges), GRAPH, (2 / 13, 1.0), absolute=False)
+    grown = circuits(Scores(values, GRAPH.edges, {"cut": "greedy"}), GRAPH, (2 / 13, 1.0), absolute=False)
+    assert names(top[0]) <= {"input->a0.h0<q>", "input->a0.h0<k>", "input->a0.h0<v>"}
+    assert names(grown[0]) == {"m0->logits", "input->m0"}
+    assert names(grown[1]) == set(GRAPH.edges)
+    scores = Scores(values, GRAPH.edges, {"cut": "greedy"})
+    assert torch.equal(grown[0], scores.circuit(2, greedy=True, pruned=False).mask)

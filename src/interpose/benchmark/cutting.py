@@ -2,7 +2,8 @@
 
 Scores of nodes enter the edge benchmark as in the MIB circuit track (https://arxiv.org/abs/2504.13151): the best nodes
 are taken with all edges that leave them, and what counts is the number of edges. A node that would go over the budget
-is left out, and so are all after it, so that circuits are nested.
+is left out, and so are all after it, so that circuits are nested. Scores of a method that grows its circuits from the
+logits backwards (`Method.cut`) are cut in that way.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from torch import Tensor
 from interpose.benchmark.grid import budgets
 from interpose.models.stream import EdgeNames, StreamGraph
 from interpose.search.scores import Scores
-from interpose.search.selection import ranking
+from interpose.search.selection import greedy, ranking
 from interpose.search.units import same_units
 
 
@@ -38,9 +39,12 @@ def circuits(
         same_units(scores.units, graph.edges)
     source = edge_sources(graph)
     spent = torch.bincount(source)[order].cumsum(0) if nodes else None
+    grown = not nodes and scores.meta.get("cut") == "greedy"
     masks = torch.zeros(len(sizes), graph.n_edges, dtype=torch.bool)
     for mask, budget in zip(masks, budgets(graph.n_edges, sizes), strict=True):
-        if spent is None:
+        if grown:
+            mask |= greedy(scores.values.cpu(), budget, graph, absolute=absolute)
+        elif spent is None:
             mask[order[:budget]] = True
         else:
             mask |= torch.isin(source, order[spent <= budget])

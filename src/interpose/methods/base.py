@@ -4,7 +4,7 @@ import platform
 import time
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 from jaxtyping import Float
@@ -24,7 +24,13 @@ class Refused(SearchError):
 
 @dataclass(frozen=True)
 class Method(ABC):
-    """A way to score units. Its fields are everything that can change the result; nothing is kept between calls."""
+    """A way to score units. Its fields are everything that can change the result; nothing is kept between calls.
+
+    Attributes:
+        cut: how circuits are cut from its scores: `top-n`, the n best, or `greedy`, grown from the logits backwards.
+    """
+
+    cut: ClassVar[str] = "top-n"
 
     @final
     def score(self, model: Model, pairs: Pairs, mediators: Mediator) -> Scores:
@@ -51,6 +57,7 @@ class Method(ABC):
         meta = {
             "method": type(self).__name__,
             "settings": asdict(self),
+            "cut": self.cut,
             **circumstances(model, pairs, mediators),
             "seconds": time.perf_counter() - started,
         }

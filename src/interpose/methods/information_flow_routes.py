@@ -7,13 +7,13 @@ gradient, and nothing of the behaviour: neither answers nor corrupt prompts are 
         mean over all real tokens of the clean prompts
 
 Source: Ferrando and Voita 2024, https://arxiv.org/abs/2403.00824. The paper grows a circuit from the logits backwards,
-each time along the best edge: `scores.circuit(n, greedy=True)`. Scores are shares, between 0 and 1, and say how much
-flows and not whether it helps, unlike those of `EAP`. A head's query, key and value read the same stream, so their
-edges score the same.
+each time along the best edge: `scores.circuit(n, greedy=True)`, and so does the benchmark. Scores are shares, between 0
+and 1, and say how much flows and not whether it helps, unlike those of `EAP`. A head's query, key and value read the
+same stream, so their edges score the same.
 """
 
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 from jaxtyping import Float
 from torch import Tensor
@@ -35,6 +35,7 @@ class InformationFlowRoutes(Method):
         batch_size: prompts in one forward pass.
     """
 
+    cut: ClassVar[str] = "greedy"
     batch_size: int = 16
 
     def search(self, model: Model, pairs: Pairs, mediators: Mediator) -> Float[Tensor, " units"]:
