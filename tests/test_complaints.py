@@ -650,7 +650,11 @@ def test_what_is_saved_is_read_back_whole_and_runs_no_code(tmp_path: Path) -> No
         r"\btorch\.(load|save)\(|\bimport (pickle|dill|cloudpickle|marshal|shelve)\b|(?<![\w.])(eval|exec)\("
     )
     found = [path for path in SOURCE.rglob("*.py") if unsafe.search(path.read_text(encoding="utf-8"))]
-    assert found == []
+    # The files of another project: what is opened is opened by the reader that makes tensors and plain values only.
+    foreign = SOURCE / "search" / "mib.py"
+    assert found == [foreign]
+    opened = re.findall(r"\btorch\.load\(.*", foreign.read_text(encoding="utf-8"))
+    assert opened == ['torch.load(path, map_location="cpu", weights_only=True)']
 
 
 def test_a_module_that_is_called_twice_must_say_which_call() -> None:

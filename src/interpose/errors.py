@@ -11,6 +11,7 @@
     ├── DataError             a data set of activations that cannot be written, continued or read
     ├── TaskError             counterfactual pairs that cannot be made or do not align
     ├── SearchError           a method, mediator or score used where it does not apply
+    │   └── Refused           units of a kind that this method, or these scores, are not for
     └── UsageError            the command line was used wrongly (exit code 2)
 
 A message says what happened, what was expected and what to write instead.
@@ -59,6 +60,10 @@ class TaskError(InterposeError):
 
 class SearchError(InterposeError):
     """A method, mediator or score was used where it does not apply."""
+
+
+class Refused(SearchError):
+    """The units are of a kind that this method cannot score, or that these scores are not of."""
 
 
 class UsageError(InterposeError):

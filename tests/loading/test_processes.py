@@ -20,6 +20,7 @@ from interpose.loading.placement import Placement
 # The child takes the finished folder of another cache for its own dequantising, where it is given one.
 _CHILD = """
 import json, shutil, sys, time
+from pathlib import Path
 from interpose.loading import prepare
 from interpose.loading.cards import Card, Wheel
 fields, finished = json.loads(sys.argv[1]), sys.argv[2]
@@ -28,7 +29,8 @@ def slow_copy(card, gguf, target):
     shutil.copytree(finished, target, ignore=shutil.ignore_patterns("index.json"))
 if finished:
     prepare._dequantise = slow_copy
-sys.stdout.write(str(prepare.prepare(Card(**(fields | {"wheel": Wheel(**fields["wheel"])})))))
+fields |= {"wheel": Wheel(**fields["wheel"]), "folder": Path(fields["folder"])}
+sys.stdout.write(str(prepare.prepare(Card(**fields))))
 """
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -41,7 +43,7 @@ def start(tiny: Any) -> Iterator[Start]:
 
     def one(finished: str = "") -> "subprocess.Popen[str]":
         environment = os.environ | {"PYTHONPATH": str(Path(next(iter(interpose.__path__))).parent)}
-        arguments = [sys.executable, "-c", _CHILD, json.dumps(asdict(tiny.card)), finished]
+        arguments = [sys.executable, "-c", _CHILD, json.dumps(asdict(tiny.card), default=str), finished]
         pipe = subprocess.PIPE
         started.append(
             subprocess.Popen(arguments, stdout=pipe, stderr=pipe, text=True, env=environment, start_new_session=True)

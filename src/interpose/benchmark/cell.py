@@ -21,9 +21,9 @@ from interpose.benchmark.limit import Limit, TooLong
 from interpose.benchmark.record import Cost, Failure, Record
 from interpose.benchmark.result import Found, result_of
 from interpose.benchmark.truth import edge_auroc
-from interpose.errors import InterposeError
+from interpose.errors import InterposeError, Refused
 from interpose.loading.cards import cards
-from interpose.methods.base import Method, Refused, versions
+from interpose.methods.base import Method, versions
 from interpose.report.result import Accuracy
 from interpose.search.progress import Watcher, watching
 from interpose.trace import Model

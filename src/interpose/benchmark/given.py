@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Literal, final
 
 from interpose.benchmark.cutting import by_edge, of_nodes
-from interpose.errors import SearchError
+from interpose.errors import Refused, SearchError
 from interpose.mediators.base import Mediator
 from interpose.mediators.edges import Edges
-from interpose.methods.base import Refused, circumstances
+from interpose.methods.base import circumstances
 from interpose.models.stream import EdgeNames, StreamGraph
 from interpose.search.edge_patching import EdgePatching
 from interpose.search.mib import read_mib, write_mib

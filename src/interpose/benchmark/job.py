@@ -16,9 +16,10 @@ from interpose.benchmark.faithfulness import ProofSettings, prove
 from interpose.benchmark.given import Given
 from interpose.benchmark.kept import Kept
 from interpose.benchmark.result import Found
+from interpose.errors import Refused
 from interpose.mediators.edges import Edges
 from interpose.mediators.nodes import Nodes
-from interpose.methods.base import Method, Refused
+from interpose.methods.base import Method
 from interpose.search.behaviour import behaviour
 from interpose.search.edge_patching import EdgePatching
 from interpose.search.progress import Watcher

@@ -11,15 +11,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interpose import __version__
-from interpose.errors import SearchError
+from interpose.errors import Refused, SearchError
 from interpose.mediators.base import Mediator
 from interpose.search.scores import Scores
 from interpose.tasks.base import Pairs
 from interpose.trace import Model
-
-
-class Refused(SearchError):
-    """A method was given units that it cannot score."""
 
 
 @dataclass(frozen=True)
